@@ -85,6 +85,9 @@ func (c *Clip) Encode(cd *codec.Codec) {
 	c.store.grow(c, int64(len(out)))
 }
 
+// Hold adds a hold; the caller must have one. Safe on the tick.
+func (c *Clip) Hold() { c.holds.Add(1) }
+
 // Release gives a hold back. It only counts down, so it is safe on the tick.
 func (c *Clip) Release() { c.holds.Add(-1) }
 
