@@ -9,9 +9,9 @@ import (
 
 // clientTx is one request of ours on its way (RFC 3261 §17.1).
 type clientTx struct {
-	phone   *Phone
-	request *Message
-	to      string
+	phone      *Phone
+	request    *Message
+	to         string
 	onResponse func(*Message)
 
 	mu          sync.Mutex
