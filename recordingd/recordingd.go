@@ -15,8 +15,8 @@ import (
 
 // Config of recordingd.
 type Config struct {
-	Blob   Blob   `yaml:"blob"`
-	Limits Limits `yaml:"limits"`
+	Blob    Blob    `yaml:"blob"`
+	Prompts Prompts `yaml:"prompts"`
 }
 
 // Blob says where files are kept.
@@ -25,27 +25,27 @@ type Blob struct {
 	URL string `yaml:"url"`
 }
 
-// Limits bound what one domain may take at a time.
-type Limits struct {
-	// PromptBytes is the largest prompt file.
-	PromptBytes int64 `yaml:"promptBytes"`
+// Prompts bounds what a domain may upload.
+type Prompts struct {
+	// MaxBytes is the largest prompt file.
+	MaxBytes int64 `yaml:"maxBytes"`
 }
 
 // Defaults returns the configuration for trying out.
 func Defaults() Config {
-	return Config{Blob: Blob{URL: "file:./data/blob"}, Limits: Limits{PromptBytes: 32 << 20}}
+	return Config{Blob: Blob{URL: "file:./data/blob"}, Prompts: Prompts{MaxBytes: 32 << 20}}
 }
 
 // Parts returns recordingd as parts of a process.
 func Parts(cfg Config, env daemon.Env) ([]run.Part, error) {
-	if cfg.Limits.PromptBytes <= 0 {
-		return nil, errors.New("limits.promptBytes must be above zero")
+	if cfg.Prompts.MaxBytes <= 0 {
+		return nil, errors.New("prompts.maxBytes must be above zero")
 	}
 	store, err := blob.Open(cfg.Blob.URL, env.Now)
 	if err != nil {
 		return nil, err
 	}
-	library, err := prompt.NewLibrary(store, cfg.Limits.PromptBytes, env.Metrics)
+	library, err := prompt.NewLibrary(store, cfg.Prompts.MaxBytes, env.Metrics)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
