@@ -6,6 +6,7 @@ require (
 	github.com/callmesh/callmesh/kit v0.0.0
 	github.com/callmesh/callmesh/proto v0.0.0
 	github.com/prometheus/client_golang v1.25.0
+	go.uber.org/goleak v1.3.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 )

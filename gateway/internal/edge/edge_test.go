@@ -143,8 +143,8 @@ func TestAllow(t *testing.T) {
 func TestPreflight(t *testing.T) {
 	h := open(t)
 	for path, want := range map[string]string{
-		"/mediaservice/" + domain + "/hangupcalljwt":    "POST,OPTIONS",
-		"/" + domain + "/promptfile/x.wav":              "DELETE,GET,PUT,OPTIONS",
+		"/mediaservice/" + domain + "/hangupcalljwt":     "POST,OPTIONS",
+		"/" + domain + "/promptfile/x.wav":               "DELETE,GET,PUT,OPTIONS",
 		"/mediaservice/unknown.test/interruptivrcommand": "POST,OPTIONS",
 	} {
 		status, header, body := h.request(t, "OPTIONS", path, "", "")

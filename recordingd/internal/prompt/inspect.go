@@ -112,7 +112,9 @@ func invalid(format string, args ...any) error {
 
 // sniff tells by its first bytes what a file is; "" if it is no audio we know.
 func sniff(head []byte) string {
-	has := func(at int, text string) bool { return len(head) >= at+len(text) && string(head[at:at+len(text)]) == text }
+	has := func(at int, text string) bool {
+		return len(head) >= at+len(text) && string(head[at:at+len(text)]) == text
+	}
 	switch {
 	case has(0, "RIFF") && has(8, "WAVE"):
 		return wavType
