@@ -1,15 +1,17 @@
 module github.com/callmesh/callmesh/ivrd
 
-go 1.26
+go 1.26.0
 
 require (
 	github.com/callmesh/callmesh/kit v0.0.0
-	github.com/callmesh/callmesh/proto v0.0.0
+	github.com/google/uuid v1.6.0
 	github.com/redis/go-redis/v9 v9.23.0
-	go.uber.org/goleak v1.3.0
-	google.golang.org/genproto/googleapis/rpc v0.0.0-20261019180522-ce908d29299b
-	google.golang.org/grpc v1.85.0
-	google.golang.org/protobuf v1.36.12
+)
+
+require (
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	go.uber.org/atomic v1.12.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
 )
 
 replace github.com/callmesh/callmesh/kit => ../kit
