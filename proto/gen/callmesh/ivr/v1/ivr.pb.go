@@ -32,8 +32,11 @@ type StartRequest struct {
 	MediaAddress       string      `protobuf:"bytes,5,opt,name=media_address,json=mediaAddress,proto3" json:"media_address,omitempty"`
 	Grant              uint64      `protobuf:"varint,6,opt,name=grant,proto3" json:"grant,omitempty"`
 	SessionReferenceId *v1.RawJson `protobuf:"bytes,7,opt,name=session_reference_id,json=sessionReferenceId,proto3" json:"session_reference_id,omitempty"`
-	// Phrases by URL may come from loopback and private addresses.
-	AllowPrivate  bool `protobuf:"varint,8,opt,name=allow_private,json=allowPrivate,proto3" json:"allow_private,omitempty"`
+	// Phrases may be fetched from private and loopback addresses.
+	AllowPrivate bool `protobuf:"varint,8,opt,name=allow_private,json=allowPrivate,proto3" json:"allow_private,omitempty"`
+	// A getIvrCommand answer to run before the application is first asked: the
+	// emergency fallback's prompt. Empty = ask at once.
+	Command       []byte `protobuf:"bytes,9,opt,name=command,proto3" json:"command,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -122,6 +125,13 @@ func (x *StartRequest) GetAllowPrivate() bool {
 		return x.AllowPrivate
 	}
 	return false
+}
+
+func (x *StartRequest) GetCommand() []byte {
+	if x != nil {
+		return x.Command
+	}
+	return nil
 }
 
 type StartResponse struct {
@@ -357,7 +367,7 @@ var File_callmesh_ivr_v1_ivr_proto protoreflect.FileDescriptor
 
 const file_callmesh_ivr_v1_ivr_proto_rawDesc = "" +
 	"\n" +
-	"\x19callmesh/ivr/v1/ivr.proto\x12\x0fcallmesh.ivr.v1\x1a\x1dcallmesh/common/v1/json.proto\"\xb2\x02\n" +
+	"\x19callmesh/ivr/v1/ivr.proto\x12\x0fcallmesh.ivr.v1\x1a\x1dcallmesh/common/v1/json.proto\"\xcc\x02\n" +
 	"\fStartRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12%\n" +
@@ -367,7 +377,8 @@ const file_callmesh_ivr_v1_ivr_proto_rawDesc = "" +
 	"\rmedia_address\x18\x05 \x01(\tR\fmediaAddress\x12\x14\n" +
 	"\x05grant\x18\x06 \x01(\x04R\x05grant\x12M\n" +
 	"\x14session_reference_id\x18\a \x01(\v2\x1b.callmesh.common.v1.RawJsonR\x12sessionReferenceId\x12#\n" +
-	"\rallow_private\x18\b \x01(\bR\fallowPrivate\")\n" +
+	"\rallow_private\x18\b \x01(\bR\fallowPrivate\x12\x18\n" +
+	"\acommand\x18\t \x01(\fR\acommand\")\n" +
 	"\rStartResponse\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\"S\n" +
 	"\vStopRequest\x12\x1d\n" +

@@ -28,15 +28,15 @@ type Record struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Session *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
 	Dialogs []*Dialog              `protobuf:"bytes,2,rep,name=dialogs,proto3" json:"dialogs,omitempty"`
-	Owner   string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
-	Epoch   uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Version uint64                 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
+	// Place in sessiond's state machine.
+	Stage string `protobuf:"bytes,6,opt,name=stage,proto3" json:"stage,omitempty"`
 	// What the end of the session still waits for.
-	DialogueFlushed bool `protobuf:"varint,6,opt,name=dialogue_flushed,json=dialogueFlushed,proto3" json:"dialogue_flushed,omitempty"`
-	LegsClosed      bool `protobuf:"varint,7,opt,name=legs_closed,json=legsClosed,proto3" json:"legs_closed,omitempty"`
-	Completed       bool `protobuf:"varint,8,opt,name=completed,proto3" json:"completed,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	DialogueFlushed bool `protobuf:"varint,7,opt,name=dialogue_flushed,json=dialogueFlushed,proto3" json:"dialogue_flushed,omitempty"`
+	LegsClosed      bool `protobuf:"varint,8,opt,name=legs_closed,json=legsClosed,proto3" json:"legs_closed,omitempty"`
+	// What the dialogue runs before it first asks.
+	FirstCommand  []byte `protobuf:"bytes,9,opt,name=first_command,json=firstCommand,proto3" json:"first_command,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Record) Reset() {
@@ -83,25 +83,11 @@ func (x *Record) GetDialogs() []*Dialog {
 	return nil
 }
 
-func (x *Record) GetOwner() string {
+func (x *Record) GetStage() string {
 	if x != nil {
-		return x.Owner
+		return x.Stage
 	}
 	return ""
-}
-
-func (x *Record) GetEpoch() uint64 {
-	if x != nil {
-		return x.Epoch
-	}
-	return 0
-}
-
-func (x *Record) GetVersion() uint64 {
-	if x != nil {
-		return x.Version
-	}
-	return 0
 }
 
 func (x *Record) GetDialogueFlushed() bool {
@@ -118,11 +104,11 @@ func (x *Record) GetLegsClosed() bool {
 	return false
 }
 
-func (x *Record) GetCompleted() bool {
+func (x *Record) GetFirstCommand() []byte {
 	if x != nil {
-		return x.Completed
+		return x.FirstCommand
 	}
-	return false
+	return nil
 }
 
 // Dialog is the SIP dialog of one leg (RFC 3261 §12).
@@ -305,17 +291,15 @@ var File_callmesh_session_v1_record_proto protoreflect.FileDescriptor
 
 const file_callmesh_session_v1_record_proto_rawDesc = "" +
 	"\n" +
-	" callmesh/session/v1/record.proto\x12\x13callmesh.session.v1\x1a!callmesh/session/v1/session.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa7\x02\n" +
+	" callmesh/session/v1/record.proto\x12\x13callmesh.session.v1\x1a!callmesh/session/v1/session.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x02\n" +
 	"\x06Record\x126\n" +
 	"\asession\x18\x01 \x01(\v2\x1c.callmesh.session.v1.SessionR\asession\x125\n" +
 	"\adialogs\x18\x02 \x03(\v2\x1b.callmesh.session.v1.DialogR\adialogs\x12\x14\n" +
-	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x18\n" +
-	"\aversion\x18\x05 \x01(\x04R\aversion\x12)\n" +
-	"\x10dialogue_flushed\x18\x06 \x01(\bR\x0fdialogueFlushed\x12\x1f\n" +
-	"\vlegs_closed\x18\a \x01(\bR\n" +
-	"legsClosed\x12\x1c\n" +
-	"\tcompleted\x18\b \x01(\bR\tcompleted\"\x90\x04\n" +
+	"\x05stage\x18\x06 \x01(\tR\x05stage\x12)\n" +
+	"\x10dialogue_flushed\x18\a \x01(\bR\x0fdialogueFlushed\x12\x1f\n" +
+	"\vlegs_closed\x18\b \x01(\bR\n" +
+	"legsClosed\x12#\n" +
+	"\rfirst_command\x18\t \x01(\fR\ffirstCommandJ\x04\b\x03\x10\x06\"\x90\x04\n" +
 	"\x06Dialog\x12\x10\n" +
 	"\x03leg\x18\x01 \x01(\rR\x03leg\x12\x17\n" +
 	"\acall_id\x18\x02 \x01(\tR\x06callId\x12\x1b\n" +
