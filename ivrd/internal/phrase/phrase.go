@@ -136,7 +136,7 @@ func New(o Options) *Resolver {
 // Close ends all fetching.
 func (r *Resolver) Close() {
 	r.flights.Close()
-	r.web.client.CloseIdleConnections()
+	r.web.close()
 }
 
 // Resolution is the audio of one command.
