@@ -152,6 +152,9 @@ func (m *Media) Load() int {
 	return len(m.legs)
 }
 
+// Draining tells whether new legs are refused.
+func (m *Media) Draining() bool { return m.draining.Load() }
+
 // calmest shard, by legs. Called under the lock.
 func (m *Media) calmest() *shard.Shard {
 	return slices.MinFunc(m.Shards, func(a, b *shard.Shard) int { return cmp.Compare(m.loads[a], m.loads[b]) })

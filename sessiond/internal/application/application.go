@@ -25,7 +25,7 @@ type Opener interface {
 
 // Poster posts a callback.
 type Poster interface {
-	Post(ctx context.Context, r webhook.Request) (webhook.Response, error)
+	Post(ctx context.Context, r webhook.Request) (*webhook.Response, error)
 }
 
 // Domains finds a domain by its name.
@@ -35,7 +35,7 @@ type Domains interface {
 
 // Waiter lets a question wait for earlier notifications of its lane.
 type Waiter interface {
-	Wait(ctx context.Context, session uuid.UUID, target string) error
+	Wait(ctx context.Context, session uuid.UUID, target string, limit time.Duration) bool
 }
 
 // Client talks to applications.
@@ -74,9 +74,8 @@ func (c *Client) Ask(ctx context.Context, d *directorypb.Domain, q control.Quest
 	if app.GetUrl() == "" {
 		return nil, fault.New(fault.ApplicationFailed, "domain %s has no application URL", d.GetName()).On(FieldRequest)
 	}
-	if err := c.wait(ctx, q.Session, app.GetUrl()); err != nil {
-		return nil, err
-	}
+	// Whatever keeps the lane busy: a question overtakes it after that time.
+	c.lanes.Wait(ctx, q.Session, app.GetUrl(), waitAtMost)
 	r, err := c.request(d, q.Name, q.Transaction, app.GetUrl()+"/"+q.Name, q.Body)
 	if err != nil {
 		return nil, err
@@ -92,19 +91,9 @@ func (c *Client) Ask(ctx context.Context, d *directorypb.Domain, q control.Quest
 	return resp.Body, nil
 }
 
-func (c *Client) wait(ctx context.Context, session uuid.UUID, target string) error {
-	waiting, cancel := context.WithTimeout(ctx, waitAtMost)
-	defer cancel()
-	// Whatever keeps the lane busy: a question overtakes it after that time.
-	if err := c.lanes.Wait(waiting, session, target); err != nil && ctx.Err() != nil {
-		return fault.New(fault.Timeout, "the question was given up").Because(err)
-	}
-	return nil
-}
-
 // Send makes one attempt at a notification. The domain is looked up anew each
 // time, as its credentials may have changed since the first attempt.
-func (c *Client) Send(ctx context.Context, e lane.Entry) error {
+func (c *Client) Send(ctx context.Context, e lane.Delivery) error {
 	d, ok := c.domains.Domain(e.Domain)
 	if !ok {
 		return lane.Permanent(fmt.Errorf("domain %s does not exist any more", e.Domain))

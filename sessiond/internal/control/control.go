@@ -90,8 +90,7 @@ type Question struct {
 
 // Phone is the SIP side that control commands.
 type Phone interface {
-	// Bye ends the dialog. If our 2xx still waits for its ACK, BYE waits for that
-	// (RFC 3261 §15). It returns when the far end has answered or given none.
+	// Bye ends the dialog and returns when the far end has answered, or will not.
 	Bye(ctx context.Context, d *dialog.Dialog, headers ...ua.Header) error
 	// Forget drops what the UA keeps of a leg.
 	Forget(leg ua.LegRef)

@@ -96,6 +96,13 @@ func (l *live) bye(ctx context.Context, d dialog.Dialog, reason string) {
 	if reason != "" {
 		headers = append(headers, ua.Header{Name: "Reason", Value: reason})
 	}
+	// BYE may not overtake the ACK of our 2xx (RFC 3261 §15).
+	if t := l.talk(d.Leg); t != nil {
+		select {
+		case <-t.acked:
+		case <-ctx.Done():
+		}
+	}
 	if err := l.c.phone.Bye(ctx, &d, headers...); err != nil {
 		// The far end is gone, or never was: the session ends all the same.
 		l.log.InfoContext(ctx, "BYE was not confirmed", "err", err)

@@ -27,7 +27,12 @@ func (c *Control) Acked(_ context.Context, leg ua.LegRef, answer []byte) {
 }
 
 // AckTimedOut: it did not come (ua.Calls).
-func (c *Control) AckTimedOut(_ context.Context, leg ua.LegRef) { c.post(leg, call.AckTimedOut{}) }
+func (c *Control) AckTimedOut(_ context.Context, leg ua.LegRef) {
+	if l, ok := c.find(leg.Session); ok {
+		l.noAck(leg.Leg)
+		l.post(call.AckTimedOut{})
+	}
+}
 
 // ByeReceived: the far end hung up (ua.Calls).
 func (c *Control) ByeReceived(_ context.Context, leg ua.LegRef, reason string) {

@@ -19,12 +19,22 @@ const maxParts = 16
 // (§8.2.3) and finds its SDP. Bodies of other methods are their handler's: a
 // BYE is never refused for what it carries.
 func content(m *header.Message, v *Verdict) *refusal {
-	if v.Method != "INVITE" && v.Method != "ACK" {
+	switch v.Method {
+	case "INVITE":
+		if !accepts(m) {
+			return refuse(406, "Not Acceptable", acceptSDP)
+		}
+	case "ACK":
+		// Whatever it carries, it ends the wait for it.
+		_ = understand(m, v)
+		return nil
+	default:
 		return nil
 	}
-	if v.Method == "INVITE" && !accepts(m) {
-		return refuse(406, "Not Acceptable", acceptSDP)
-	}
+	return understand(m, v)
+}
+
+func understand(m *header.Message, v *Verdict) *refusal {
 	if len(bytes.TrimSpace(m.Body)) == 0 {
 		return nil
 	}
@@ -69,7 +79,8 @@ func accepts(m *header.Message) bool {
 			return true
 		}
 	}
-	return m.Value("accept") == "" // present and empty: no body at all is wanted, which a 2xx to INVITE cannot be; be lenient
+	// Present but empty says that no body is wanted, which no caller can mean.
+	return m.Value("accept") == ""
 }
 
 func handling(disposition string) string {

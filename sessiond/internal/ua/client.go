@@ -2,8 +2,8 @@ package ua
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/base32"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -56,8 +56,15 @@ func (s *clients) terminate() {
 	}
 }
 
-// receiveResponse takes a response to a request of ours.
-func (u *UA) receiveResponse(m header.Message, scanErr error, raw []byte) {
+// arrival is a message as it came.
+type arrival struct {
+	raw  []byte
+	flow *flow
+}
+
+// receiveResponse takes a response to a request of ours. from is nil for one
+// that another instance has sent on.
+func (u *UA) receiveResponse(m header.Message, scanErr error, from *arrival) {
 	res, err := asResponse(m)
 	if scanErr != nil || err != nil {
 		u.m.dropped.WithLabelValues("malformed_response").Inc()
@@ -72,7 +79,9 @@ func (u *UA) receiveResponse(m header.Message, scanErr error, raw []byte) {
 	}
 	tx := u.clients.get(clientKey(branch, method))
 	if tx == nil {
-		u.m.dropped.WithLabelValues("stray_response").Inc()
+		if from == nil || !u.sendResponseOn(branch, from) {
+			u.m.dropped.WithLabelValues("stray_response").Inc()
+		}
 		return
 	}
 	// sipgo hands the response to whoever waits for it, and blocks until then.
@@ -209,23 +218,48 @@ func rawURI(text string) sip.Uri {
 // balancer gives to another one can be sent on.
 func (u *UA) branch() string {
 	var b [15]byte
-	_, _ = rand.Read(b[:])
-	return magicCookie + strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+	fillRandom(b[:])
+	return magicCookie + strings.ToLower(base32.StdEncoding.EncodeToString(b[:])) + "." + hex.EncodeToString([]byte(u.cfg.Instance))
+}
+
+// instanceOf is the instance that a branch names, or "".
+func instanceOf(branch string) string {
+	_, name, _ := strings.Cut(branch, ".")
+	b, err := hex.DecodeString(name)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+// sendResponseOn gives a response to the instance that waits for it. The name
+// may be a stranger's invention: Forward knows which instances there are.
+func (u *UA) sendResponseOn(branch string, from *arrival) bool {
+	owner := instanceOf(branch)
+	if u.forward == nil || owner == "" || owner == u.cfg.Instance {
+		return false
+	}
+	return u.spawn(func() {
+		ctx, cancel := context.WithTimeout(u.life, storeWait)
+		defer cancel()
+		u.m.forwarded.WithLabelValues("response").Inc()
+		if _, err := u.forward(ctx, owner, from.raw, from.flow.transport, from.flow.remote.String(), from.flow.local.String()); err != nil {
+			u.log.Debug("response not forwarded", "instance", owner, "err", err)
+		}
+	})
 }
 
 // route finds the way for a request of ours (RFC 3263, as far as dialogs need
-// it). The way the far end's last request came is better than its Contact,
-// which behind a NAT leads nowhere; with a route set the proxy is the next hop.
+// it). A connection that the dialog's last request came over is used again,
+// whatever Contact or Record-Route say: proxies put the port of their listener
+// there, and a client behind a NAT cannot be dialled at all.
 func (u *UA) route(ctx context.Context, q dialog.Request, d *dialog.Dialog) (*flow, error) {
-	if source, err := netip.ParseAddrPort(d.Source); err == nil && len(d.RouteSet) == 0 {
+	if source, err := netip.ParseAddrPort(d.Source); err == nil {
 		if d.Transport != "udp" {
-			u.wires.mu.Lock()
-			s := u.wires.streams[source]
-			u.wires.mu.Unlock()
-			if s != nil {
-				return s.flow, nil
+			if fl := u.wires.stream(source); fl != nil {
+				return fl, nil
 			}
-		} else if behindNAT(q.NextHop, source) {
+		} else if len(d.RouteSet) == 0 && behindNAT(q.NextHop, source) {
 			return u.flowTo(ctx, "udp", source)
 		}
 	}

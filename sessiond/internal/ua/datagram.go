@@ -18,19 +18,21 @@ type datagrams struct {
 func (d *datagrams) serve() error {
 	read := d.reader()
 	buf := make([]byte, 1<<16)
+	failures := 0
 	for {
 		n, remote, err := read(buf)
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) || d.u.wires.isClosed() {
 				return nil
 			}
-			// An ICMP error of an earlier answer may surface here; the socket is fine.
-			var ne net.Error
-			if errors.As(err, &ne) && ne.Timeout() || !d.fatal(err) {
+			// An ICMP error of an earlier answer may surface here; the socket is
+			// fine then. One that fails on and on is not.
+			if failures++; failures < 100 {
 				continue
 			}
 			return fmt.Errorf("sip udp %s: %w", d.local, err)
 		}
+		failures = 0
 		// Keep-alives: CRLFs (RFC 5626 §3.5.1), or zero bytes of older phones.
 		if len(bytes.Trim(buf[:n], "\r\n\x00")) == 0 {
 			continue
@@ -58,12 +60,6 @@ func (d *datagrams) reader() func([]byte) (int, netip.AddrPort, error) {
 		ap, err := addrPort(a)
 		return n, ap, err
 	}
-}
-
-// fatal tells whether reading again is pointless.
-func (d *datagrams) fatal(err error) bool {
-	var op *net.OpError
-	return !errors.As(err, &op) || op.Op != "read"
 }
 
 func (d *datagrams) flow(remote netip.AddrPort) *flow {

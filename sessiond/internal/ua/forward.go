@@ -89,10 +89,6 @@ func (u *UA) relay(ctx context.Context, r *request, t *txn, ref LegRef, owner st
 		u.finish(r, t, 503, "Service Unavailable", retryAfter)
 		return
 	}
-	if t == nil {
-		_ = r.flow.WriteMsg(res)
-		return
-	}
 	if r.method == "INVITE" && res.IsSuccess() {
 		seq, _, _ := r.m.CSeq()
 		k := relayKey{ref, seq}
@@ -124,7 +120,7 @@ func (u *UA) Deliver(ctx context.Context, raw []byte, transport, source, local s
 	}
 	m, scanErr := header.Scan(raw)
 	if len(m.StartLine) > 4 && m.StartLine[:4] == "SIP/" {
-		u.receiveResponse(m, scanErr, raw)
+		u.receiveResponse(m, scanErr, nil)
 		return nil, nil
 	}
 	box := newMailbox()

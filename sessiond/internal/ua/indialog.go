@@ -17,13 +17,10 @@ func (u *UA) withLeg(r *request, serve func(*request, *txn, *leg)) {
 		return
 	}
 	ref := LegRef{Session: session, Leg: n}
-	var t *txn
-	if r.method != "OPTIONS" { // its answer changes nothing and may be made twice
-		var fresh bool
-		if t, fresh = u.begin(r); !fresh {
-			t.again(r)
-			return
-		}
+	t, fresh := u.begin(r)
+	if !fresh {
+		t.again(r)
+		return
 	}
 	if l := u.legs.get(ref); l != nil {
 		serve(r, t, l)
@@ -50,12 +47,8 @@ func (u *UA) elsewhere(r *request, t *txn, ref LegRef, serve func(*request, *txn
 	}
 }
 
-// finish answers within the transaction, if there is one.
+// finish answers within the transaction.
 func (u *UA) finish(r *request, t *txn, code int, reason string, hs ...Header) {
-	if t == nil {
-		u.answer(r, code, reason, hs...)
-		return
-	}
 	if err := t.respond(r.response(code, reason, "", nil, hs...)); err != nil {
 		u.log.Debug("answer not sent", "code", code, "err", err)
 	}
@@ -86,17 +79,22 @@ func (u *UA) receiveBye(r *request, t *txn, l *leg) {
 	u.calls.ByeReceived(u.life, l.ref, reasonText(&r.m))
 }
 
-func (u *UA) receiveOptions(r *request, _ *txn, l *leg) {
+func (u *UA) receiveOptions(r *request, t *txn, l *leg) {
 	if ref := l.receive(r); ref != nil {
-		u.refuse(r, ref)
+		u.refuseIn(r, t, ref)
 		return
 	}
-	u.answer(r, 200, "OK", allow, supportedHeader, acceptSDP)
+	u.finish(r, t, 200, "OK", allow, supportedHeader, acceptSDP)
 }
 
 func (u *UA) receiveInfo(r *request, t *txn, l *leg) {
 	if ref := l.receive(r); ref != nil {
 		u.refuseIn(r, t, ref)
+		return
+	}
+	if r.m.Value("info-package") != "" { // RFC 6086 §4.2.2: we have announced none
+		u.m.rejected.WithLabelValues("469").Inc()
+		u.finish(r, t, 469, "Bad Info Package")
 		return
 	}
 	if len(r.m.Body) == 0 {

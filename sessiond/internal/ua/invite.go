@@ -32,7 +32,7 @@ func (u *UA) receiveInvite(r *request) {
 		t.again(r)
 		return
 	}
-	if u.index == nil || r.relayed {
+	if u.index == nil {
 		u.invite(r, t)
 		return
 	}

@@ -19,6 +19,8 @@ type leg struct {
 	// unacked are our 2xx that wait for their ACK, by CSeq: one, or two while a
 	// re-INVITE overtakes a lost ACK.
 	unacked []*confirmation
+	// dead is set when nothing may be started any more.
+	dead bool
 }
 
 // legStore finds legs. A leg is forgotten with BYE, or when control says so.
@@ -37,7 +39,7 @@ func (s *legStore) add(ref LegRef, d dialog.Dialog) *leg {
 	if l := s.byRef[ref]; l != nil {
 		return l
 	}
-	l := &leg{ref: ref, d: d}
+	l := &leg{ref: ref, d: d, dead: s.closed}
 	s.byRef[ref] = l
 	return l
 }
@@ -144,6 +146,9 @@ func (l *leg) agreed(ours, theirs []byte) dialog.Dialog {
 func (l *leg) expectAck(c *confirmation) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.dead {
+		return
+	}
 	l.unacked = append(l.unacked, c)
 	c.start()
 }
@@ -170,6 +175,7 @@ func (l *leg) dropAck(seq uint32) { l.acked(seq, nil) }
 func (l *leg) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.dead = true
 	for _, c := range l.unacked {
 		c.stop()
 	}

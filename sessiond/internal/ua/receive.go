@@ -32,7 +32,7 @@ type request struct {
 func (u *UA) receive(raw []byte, fl *flow) {
 	m, err := header.Scan(raw)
 	if strings.HasPrefix(m.StartLine, "SIP/") {
-		u.receiveResponse(m, err, raw)
+		u.receiveResponse(m, err, &arrival{raw, fl})
 		return
 	}
 	r, ok := u.admit(m, err, raw, fl)

@@ -132,7 +132,9 @@ func (u *UA) statelessTag(r *request) string {
 	h := sha256.New()
 	h.Write(u.salt[:])
 	branch, _ := r.via.Params.Get("branch")
-	for _, s := range []string{r.m.Value("call-id"), r.m.Tag("from"), r.m.Value("cseq"), branch} {
+	// The number alone: a CANCEL's answer has the tag of its INVITE's (§9.2).
+	seq, _, _ := strings.Cut(r.m.Value("cseq"), " ")
+	for _, s := range []string{r.m.Value("call-id"), r.m.Tag("from"), seq, branch} {
 		h.Write([]byte(s))
 		h.Write([]byte{0})
 	}

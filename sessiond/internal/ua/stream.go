@@ -169,6 +169,16 @@ func (s *stream) frame(b []byte) (msg, rest []byte, ok bool) {
 	return bytes.Clone(b[:whole]), b[whole:], true
 }
 
+// stream returns the flow of an open connection, or nil.
+func (w *wires) stream(remote netip.AddrPort) *flow {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s := w.streams[remote]; s != nil {
+		return s.flow
+	}
+	return nil
+}
+
 // flowTo finds or makes a way to an address.
 func (u *UA) flowTo(ctx context.Context, transport string, to netip.AddrPort) (*flow, error) {
 	w := &u.wires
@@ -186,10 +196,9 @@ func (u *UA) flowTo(ctx context.Context, transport string, to netip.AddrPort) (*
 		}
 		return nil, fmt.Errorf("ua: no udp socket towards %s", to)
 	}
-	s := w.streams[to]
 	w.mu.Unlock()
-	if s != nil {
-		return s.flow, nil
+	if fl := w.stream(to); fl != nil {
+		return fl, nil
 	}
 	if transport != "tcp" {
 		return nil, fmt.Errorf("ua: no connection to %s over %s", to, transport)
@@ -202,10 +211,8 @@ func (u *UA) flowTo(ctx context.Context, transport string, to netip.AddrPort) (*
 	if !w.open(u, conn, "tcp", w.addr("tcp").Port()) {
 		return nil, errors.Join(ErrClosed, conn.Close())
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if s = w.streams[to]; s == nil {
-		return nil, errNoFlow
+	if fl := w.stream(to); fl != nil {
+		return fl, nil
 	}
-	return s.flow, nil
+	return nil, errNoFlow
 }
