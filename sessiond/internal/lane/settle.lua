@@ -13,6 +13,11 @@ if verdict == 'retry' then
   redis.call('ZADD', due, string.format('%.0f', now + delay), member)
   return {delay}
 end
+if verdict == 'yield' then
+  redis.call('HINCRBY', lane, 'tries', -1)
+  redis.call('ZADD', due, string.format('%.0f', now), member)
+  return {1}
+end
 if verdict == 'dead' then
   local cap = tonumber(ARGV[8])
   redis.call('ZADD', dead, string.format('%.0f', now), ARGV[7])
