@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"google.golang.org/grpc"
 
 	"github.com/callmesh/callmesh/kit/grpckit"
 	"github.com/callmesh/callmesh/kit/mesh"
@@ -23,6 +24,8 @@ type Env struct {
 	// is another instance, so that what the dead one owned can be told apart.
 	Instance string
 	Mesh     mesh.Mesh
+	// Creds are the transport credentials of the gRPC server; none in memory.
+	Creds  []grpc.ServerOption
 	Signer   *principal.Signer
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
@@ -37,7 +40,7 @@ type Env struct {
 // Server returns the daemon's gRPC server, still without services.
 func (e Env) Server() *grpckit.Server {
 	return grpckit.NewServer(grpckit.Options{
-		Service: e.Service, Mesh: e.Mesh, Signer: e.Signer, Log: e.Log, Reflection: e.Reflection,
+		Service: e.Service, Mesh: e.Mesh, Signer: e.Signer, Log: e.Log, Reflection: e.Reflection, Creds: e.Creds,
 	})
 }
 

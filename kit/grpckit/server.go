@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,7 +25,7 @@ import (
 	"github.com/callmesh/callmesh/kit/run"
 )
 
-// Options is what a server needs. All fields but Reflection are required.
+// Options is what a server needs. All fields but the last two are required.
 type Options struct {
 	// Service is the daemon's name: "sessiond", ….
 	Service string
@@ -33,6 +34,8 @@ type Options struct {
 	Log     *slog.Logger
 	// Reflection shows the services to grpcurl; off in production.
 	Reflection bool
+	// Creds are the transport credentials; none = plain.
+	Creds []grpc.ServerOption
 }
 
 // Server is one daemon's gRPC server.
@@ -53,7 +56,7 @@ const maxMessage = 4 << 20
 // NewServer returns a server without services.
 func NewServer(opts Options) *Server {
 	s := &Server{opts: opts, health: health.NewServer(), access: map[string]Access{}}
-	s.grpc = grpc.NewServer(
+	s.grpc = grpc.NewServer(append(slices.Clone(opts.Creds),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.StatsHandler(otelgrpc.NewServerHandler()),
 		// Clients re-resolve when a connection ends, and so find new pods.
@@ -64,7 +67,7 @@ func NewServer(opts Options) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.ChainUnaryInterceptor(s.unary),
 		grpc.ChainStreamInterceptor(s.stream),
-	)
+	)...)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	for _, method := range []string{"Check", "List", "Watch"} {
 		s.access["/grpc.health.v1.Health/"+method] = anyone()

@@ -125,3 +125,10 @@ func Invite(s Session, participant uuid.UUID, at time.Time) Session {
 }
 
 func ignore(*Session, Event) []Effect { return nil }
+
+// Volatile tells of steps that change nothing which a fresh instance could not
+// find out by itself, and so need not be stored on their own.
+func Volatile(ev Event, before, after Session) bool {
+	_, stopped := ev.(DialogueStopped)
+	return stopped && before.Stage == after.Stage
+}

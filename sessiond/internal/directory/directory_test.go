@@ -13,7 +13,9 @@ import (
 
 type plainSeal struct{}
 
-func (plainSeal) Seal(plain []byte, context string) []byte { return append([]byte(context+":"), plain...) }
+func (plainSeal) Seal(plain []byte, context string) []byte {
+	return append([]byte(context+":"), plain...)
+}
 
 func TestDomainsAreFoundByNameNumberAndKey(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient) {

@@ -211,7 +211,8 @@ func (s *Store) kick(entries []lane.Entry, results []int64) {
 		return
 	}
 	for i, e := range entries {
-		if i < len(results) && lane.Result(results[i]) == lane.Queued {
+		// A duplicate may be this very write, repeated by the client.
+		if i < len(results) && lane.Result(results[i]) != lane.Dropped {
 			s.o.Lanes.Kick(e.Ref())
 		}
 	}

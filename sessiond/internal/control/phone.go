@@ -1,0 +1,127 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/callmesh/callmesh/sessiond/internal/call"
+	"github.com/callmesh/callmesh/sessiond/internal/dialog"
+	"github.com/callmesh/callmesh/sessiond/internal/record"
+	"github.com/callmesh/callmesh/sessiond/internal/ua"
+)
+
+var _ ua.Calls = (*Control)(nil)
+
+// Cancelled: the caller gave up (ua.Calls).
+func (c *Control) Cancelled(_ context.Context, leg ua.LegRef, reason string) {
+	c.post(leg, call.Cancelled{Reason: reason})
+}
+
+// Acked: the ACK of a 2xx came (ua.Calls).
+func (c *Control) Acked(_ context.Context, leg ua.LegRef, answer []byte) {
+	if l, ok := c.find(leg.Session); ok {
+		l.acked(leg.Leg, answer)
+	}
+}
+
+// AckTimedOut: it did not come (ua.Calls).
+func (c *Control) AckTimedOut(_ context.Context, leg ua.LegRef) {
+	if l, ok := c.find(leg.Session); ok {
+		l.noAck(leg.Leg)
+		l.post(call.AckTimedOut{})
+	}
+}
+
+// ByeReceived: the far end hung up (ua.Calls).
+func (c *Control) ByeReceived(_ context.Context, leg ua.LegRef, reason string) {
+	if l, ok := c.find(leg.Session); ok {
+		l.forgetDialog(leg.Leg)
+		l.post(call.ByeReceived{Reason: reason})
+	}
+}
+
+// InfoDigit brings a digit of a SIP INFO to the leg's collector (ua.Calls).
+func (c *Control) InfoDigit(_ context.Context, leg ua.LegRef, digit string, d time.Duration) {
+	l, ok := c.find(leg.Session)
+	if !ok {
+		return
+	}
+	p, ok := l.participant(leg.Leg)
+	if !ok || p.LegID == "" {
+		return
+	}
+	l.begin(openTimeout, func(ctx context.Context) {
+		if err := c.Media.InjectDigit(ctx, p.MediaAddress, p.LegID, digit, d); err != nil {
+			l.log.WarnContext(ctx, "a digit of SIP INFO was lost", "err", err)
+		}
+	})
+}
+
+// Reoffered: the far end wants other media, or hold (ua.Calls).
+func (c *Control) Reoffered(_ context.Context, re *ua.Reinvite) {
+	l, ok := c.find(re.Leg.Session)
+	if !ok {
+		if err := re.Reject(481, "Call/Transaction Does Not Exist"); err != nil {
+			c.Log.Warn("re-INVITE not answered", "err", err)
+		}
+		return
+	}
+	l.begin(openTimeout, func(ctx context.Context) { l.reoffered(ctx, re) })
+}
+
+// DialogOf returns a dialog that the UA has forgotten, or who owns it (ua.Calls).
+func (c *Control) DialogOf(ctx context.Context, leg ua.LegRef) (*dialog.Dialog, string, bool) {
+	if l, ok := c.find(leg.Session); ok {
+		d, ok := l.dialog(leg.Leg)
+		return &d, "", ok
+	}
+	stored, err := c.Store.Load(ctx, leg.Session)
+	if err != nil || stored.Owner == c.Instance {
+		return nil, "", false
+	}
+	rec, err := record.Decode(stored.Record)
+	if err != nil || rec.Session.State == call.Ended {
+		return nil, "", false
+	}
+	for _, d := range rec.Dialogs {
+		if d.GetLeg() == uint32(leg.Leg) {
+			found := dialog.FromRecord(d)
+			return &found, stored.Owner, true
+		}
+	}
+	return nil, stored.Owner, true
+}
+
+// RTPTimedOut ends a call without media (media.Listener).
+func (c *Control) RTPTimedOut(session uuid.UUID, silence time.Duration) {
+	if l, ok := c.find(session); ok {
+		l.post(call.MediaTimedOut{Silence: silence})
+	}
+}
+
+// LegLost ends a call whose media server died (media.Listener).
+func (c *Control) LegLost(session uuid.UUID, detail string) {
+	if l, ok := c.find(session); ok {
+		l.post(call.MediaLost{Detail: detail})
+	}
+}
+
+func (c *Control) post(leg ua.LegRef, ev call.Event) {
+	if l, ok := c.find(leg.Session); ok {
+		l.post(ev)
+	}
+}
+
+func (l *live) participant(leg uint8) (call.Participant, bool) {
+	s := l.snapshot()
+	return s.Leg(leg)
+}
+
+// forgetDialog makes sure that no BYE follows theirs.
+func (l *live) forgetDialog(leg uint8) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.dialogs, leg)
+}

@@ -1,0 +1,193 @@
+package ua
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"github.com/callmesh/callmesh/sessiond/internal/dialog"
+)
+
+// txn is a server transaction: sipgo's state machine, and what CANCEL or a
+// second look at it needs.
+type txn struct {
+	key      string
+	mergeKey string
+	tx       *sip.ServerTx
+
+	mu sync.Mutex
+	// last is the answer that a retransmission at another instance gets.
+	last *sip.Response
+	// cancel is set for an INVITE that control has been told of.
+	cancel func(reason string) (tag string, tell func())
+	// early is the Reason of a CANCEL that came before that.
+	early *string
+	// acked is set once a refused INVITE has its ACK.
+	acked, lingered bool
+}
+
+// txnStore finds transactions by key, and INVITEs by what merged ones share.
+type txnStore struct {
+	mu     sync.Mutex
+	closed bool
+	byKey  map[string]*txn
+	merge  map[string]*txn
+}
+
+func newTxnStore() *txnStore {
+	return &txnStore{byKey: make(map[string]*txn), merge: make(map[string]*txn)}
+}
+
+func (s *txnStore) get(key string) *txn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byKey[key]
+}
+
+// merged tells whether another INVITE with the same origin is under way.
+func (s *txnStore) merged(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.merge[key] != nil
+}
+
+func (s *txnStore) terminate() {
+	s.mu.Lock()
+	s.closed = true
+	all := make([]*txn, 0, len(s.byKey))
+	for _, t := range s.byKey {
+		all = append(all, t)
+	}
+	s.mu.Unlock()
+	for _, t := range all {
+		t.tx.Terminate()
+	}
+}
+
+func (s *txnStore) size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byKey)
+}
+
+// begin starts the transaction of a request, or returns the one that is there.
+func (u *UA) begin(r *request) (t *txn, fresh bool) {
+	s := u.txns
+	key := r.key(r.method)
+	s.mu.Lock()
+	if t := s.byKey[key]; t != nil {
+		s.mu.Unlock()
+		return t, false
+	}
+	t = &txn{key: key}
+	if r.method == "INVITE" && r.m.Tag("to") == "" {
+		t.mergeKey = dialog.MergeKey(&r.m)
+		s.merge[t.mergeKey] = t
+	}
+	// sipgo asks its origin for the method and the transport only.
+	origin := sip.NewRequest(sip.RequestMethod(r.method), sip.Uri{})
+	origin.SetTransport(sip.NetworkToUpper(r.flow.transport))
+	t.tx = sip.NewServerTx(key, origin, r.flow, quiet)
+	s.byKey[key] = t
+	closed := s.closed
+	s.mu.Unlock()
+
+	if err := t.tx.Init(); err != nil { // cannot fail in v1.7.2
+		u.log.Error("transaction not started", "err", err)
+	}
+	t.tx.OnTerminate(func(string, error) { s.drop(t) })
+	if r.method == "INVITE" {
+		// At once: a 100 stops the caller's retransmissions before any work.
+		if err := t.respond(r.response(100, "Trying", "", nil)); err != nil {
+			u.log.Debug("100 not sent", "err", err)
+		}
+	}
+	if closed {
+		t.tx.Terminate()
+	}
+	return t, true
+}
+
+func (s *txnStore) drop(t *txn) {
+	t.mu.Lock()
+	linger := t.acked && !t.lingered
+	t.lingered = true
+	t.mu.Unlock()
+	if linger {
+		time.AfterFunc(sip.T4, func() { s.drop(t) })
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.byKey, t.key)
+	if t.mergeKey != "" && s.merge[t.mergeKey] == t {
+		delete(s.merge, t.mergeKey)
+	}
+}
+
+// quiet takes sipgo's log of its transactions: every line of it is either ours
+// already or of no use to an operator.
+var quiet = slog.New(slog.DiscardHandler)
+
+func (t *txn) respond(res *sip.Response) error {
+	t.mu.Lock()
+	t.last = res
+	t.mu.Unlock()
+	err := t.tx.Respond(res)
+	if errors.Is(err, sip.ErrTransactionTransport) {
+		return err
+	}
+	return nil
+}
+
+func (t *txn) lastResponse() *sip.Response {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last
+}
+
+// again takes a retransmission.
+func (t *txn) again(r *request) {
+	t.mu.Lock()
+	acked := t.acked
+	t.mu.Unlock()
+	if !acked {
+		_ = t.tx.Receive(sip.NewRequest(sip.RequestMethod(r.method), sip.Uri{}))
+	}
+}
+
+// ack takes the ACK to an answer of 300 or above. sipgo would park a goroutine
+// with it for timer I; ours ends the machine and only keeps its place, so that
+// late retransmissions still find it.
+func (t *txn) ack() {
+	t.mu.Lock()
+	refused := t.last != nil && t.last.StatusCode >= 300
+	if refused {
+		t.acked = true
+	}
+	t.mu.Unlock()
+	if refused {
+		t.tx.Terminate()
+	}
+}
+
+// cancellable arms the transaction for CANCEL. It returns the reason of one
+// that was faster.
+func (t *txn) cancellable(f func(string) (string, func())) *string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cancel = f
+	return t.early
+}
+
+func (t *txn) canceller(reason string) func(string) (string, func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.cancel == nil {
+		t.early = &reason
+	}
+	return t.cancel
+}
