@@ -90,5 +90,6 @@ func Parts(cfg Config, env daemon.Env) ([]run.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []run.Part{{Name: "gateway peers", Stop: dialer.Close}, server.Part()}, nil
+	// The gRPC server has health and reflection alone, as on every daemon.
+	return []run.Part{{Name: "gateway peers", Stop: dialer.Close}, env.Server().Part(), server.Part()}, nil
 }

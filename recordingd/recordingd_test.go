@@ -54,7 +54,7 @@ func start(t *testing.T) *house {
 	h := &house{dir: t.TempDir(), mesh: &mesh.Memory{}, signer: signer, metrics: prometheus.NewRegistry()}
 	cfg := recordingd.Defaults()
 	cfg.Blob.URL = "file:" + h.dir
-	cfg.Limits.PromptBytes = 1 << 20
+	cfg.Prompts.MaxBytes = 1 << 20
 	parts, err := recordingd.Parts(cfg, daemon.Env{
 		Service: "recordingd", Instance: "recordingd-1", Mesh: h.mesh, Signer: signer,
 		Log: slog.New(slog.DiscardHandler), Metrics: h.metrics, Now: time.Now,
@@ -396,7 +396,7 @@ func TestABrokenDiskIsUnavailable(t *testing.T) {
 func TestBadConfigs(t *testing.T) {
 	for _, cfg := range []recordingd.Config{
 		{Blob: recordingd.Blob{URL: "file:" + t.TempDir()}},
-		{Blob: recordingd.Blob{URL: "ftp://x"}, Limits: recordingd.Limits{PromptBytes: 1}},
+		{Blob: recordingd.Blob{URL: "ftp://x"}, Prompts: recordingd.Prompts{MaxBytes: 1}},
 	} {
 		if _, err := recordingd.Parts(cfg, daemon.Env{Metrics: prometheus.NewRegistry(), Now: time.Now}); err == nil {
 			t.Errorf("%+v was taken", cfg)

@@ -39,6 +39,9 @@ type SIP struct {
 	Advertise string `yaml:"advertise"`
 	// SourceRate is how many messages a second one address may send; 0 = 10,000.
 	SourceRate int `yaml:"sourceRate"`
+	// Bound, if not nil, is told the addresses once they are bound: port 0 asks
+	// for any.
+	Bound func(transport, address string) `yaml:"-"`
 }
 
 // Archive says where ended sessions are kept.

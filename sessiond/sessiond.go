@@ -56,7 +56,7 @@ func Parts(cfg Config, env daemon.Env) ([]run.Part, error) {
 		{Name: "reaper", Serve: s.reaper.Serve},
 		{
 			Name:  "sip",
-			Start: func(ctx context.Context) error { return s.phone.Listen(ctx, cfg.SIP.Listen...) },
+			Start: s.listen,
 			Serve: s.phone.Serve, Stop: s.phone.Close,
 		},
 		// Stopped first: new calls are refused and live ones end, while SIP, gRPC
@@ -190,6 +190,24 @@ func (s *sessiond) buildCalls() error {
 	}
 	s.control.Connect(s.phone)
 	s.reaper = &peers.Reaper{Peers: s.peers, Sessions: s.store, Adopter: s.control, Log: s.env.Log, Every: reapEvery}
+	return nil
+}
+
+// listen binds the SIP addresses, and says which: port 0 asks for any.
+func (s *sessiond) listen(ctx context.Context) error {
+	if err := s.phone.Listen(ctx, s.cfg.SIP.Listen...); err != nil {
+		return err
+	}
+	for _, transport := range []string{"udp", "tcp"} {
+		at := s.phone.Addr(transport)
+		if !at.IsValid() {
+			continue
+		}
+		s.env.Log.InfoContext(ctx, "listening", "protocol", "sip", "transport", transport, "address", at.String())
+		if s.cfg.SIP.Bound != nil {
+			s.cfg.SIP.Bound(transport, at.String())
+		}
+	}
 	return nil
 }
 

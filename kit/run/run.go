@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -18,7 +17,8 @@ type Part struct {
 	Name string
 	// Start returns once the part is ready.
 	Start func(ctx context.Context) error
-	// Serve blocks; an error it returns brings the daemon down.
+	// Serve blocks until its ctx ends, which is after Stop; an error it returns
+	// brings the daemon down.
 	Serve func(ctx context.Context) error
 	// Stop drains; its ctx ends when the grace period does.
 	Stop func(ctx context.Context) error
@@ -28,34 +28,8 @@ type Part struct {
 // clean stop, and otherwise the first failure joined with what stopping the
 // rest turned up. ready, if not nil, is called once all parts have started.
 func All(ctx context.Context, log *slog.Logger, grace time.Duration, ready func(), parts ...Part) error {
-	var (
-		wg      sync.WaitGroup
-		failed  = make(chan error, len(parts))
-		started []Part
-		cause   error
-	)
-	// Serving outlives ctx on purpose: calls in progress finish while Stop drains.
-	serving, halt := context.WithCancel(context.WithoutCancel(ctx))
-	defer halt()
-
-	for _, p := range parts {
-		if p.Start != nil {
-			if err := p.Start(ctx); err != nil {
-				cause = fmt.Errorf("start %s: %w", p.Name, err)
-				break
-			}
-		}
-		started = append(started, p)
-		if p.Serve != nil {
-			wg.Go(func() {
-				if err := p.Serve(serving); err != nil && serving.Err() == nil {
-					failed <- fmt.Errorf("serve %s: %w", p.Name, err)
-				}
-			})
-		}
-		log.DebugContext(ctx, "part started", "part", p.Name)
-	}
-
+	failed := make(chan error, len(parts))
+	started, cause := start(ctx, log, failed, parts)
 	if cause == nil {
 		if ready != nil {
 			ready()
@@ -65,18 +39,61 @@ func All(ctx context.Context, log *slog.Logger, grace time.Duration, ready func(
 		case cause = <-failed:
 		}
 	}
-
 	draining, done := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer done()
-	for _, p := range slices.Backward(started) {
-		if p.Stop == nil {
-			continue
-		}
-		if err := p.Stop(draining); err != nil {
-			cause = errors.Join(cause, fmt.Errorf("stop %s: %w", p.Name, err))
+	for _, s := range slices.Backward(started) {
+		if err := s.stop(draining); err != nil {
+			cause = errors.Join(cause, fmt.Errorf("stop %s: %w", s.Name, err))
 		}
 	}
-	halt()
-	wg.Wait()
 	return cause
+}
+
+// serving is a part that has started.
+type serving struct {
+	Part
+	halt context.CancelFunc
+	done chan struct{}
+}
+
+func start(ctx context.Context, log *slog.Logger, failed chan<- error, parts []Part) (started []serving, err error) {
+	for _, p := range parts {
+		if p.Start != nil {
+			if err := p.Start(ctx); err != nil {
+				return started, fmt.Errorf("start %s: %w", p.Name, err)
+			}
+		}
+		started = append(started, p.serve(ctx, failed))
+		log.DebugContext(ctx, "part started", "part", p.Name)
+	}
+	return started, nil
+}
+
+// serve lets the part serve. That outlives ctx on purpose: calls in progress
+// go on while the parts that were started later drain.
+func (p Part) serve(ctx context.Context, failed chan<- error) serving {
+	ctx, halt := context.WithCancel(context.WithoutCancel(ctx))
+	s := serving{Part: p, halt: halt, done: make(chan struct{})}
+	if p.Serve == nil {
+		close(s.done)
+		return s
+	}
+	go func() {
+		defer close(s.done)
+		if err := p.Serve(ctx); err != nil && ctx.Err() == nil {
+			failed <- fmt.Errorf("serve %s: %w", p.Name, err)
+		}
+	}()
+	return s
+}
+
+// stop drains the part, and then ends its serving, before the parts that it
+// stands on are stopped.
+func (s serving) stop(ctx context.Context) (err error) {
+	if s.Stop != nil {
+		err = s.Stop(ctx)
+	}
+	s.halt()
+	<-s.done
+	return err
 }

@@ -74,9 +74,3 @@ func (f *Family) render(err error) (int, any) {
 	}
 	return r.status, f.body(r, said.Message)
 }
-
-// StatusOf returns the HTTP status that Write would answer with.
-func (f *Family) StatusOf(err error) int {
-	status, _ := f.render(err)
-	return status
-}

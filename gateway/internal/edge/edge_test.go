@@ -191,7 +191,7 @@ func TestLogHoldsNoCredentials(t *testing.T) {
 	if strings.Contains(log, "secret") {
 		t.Errorf("log shows a secret:\n%s", log)
 	}
-	for _, want := range []string{`"request":"req-1"`, `"key":"demo"`, `"route":"/mediaservice/{domain=*}/promptfile"`, `"reason":"UNAUTHENTICATED"`} {
+	for _, want := range []string{`"request":"req-1"`, `"key":"demo"`, `"route":"/mediaservice/{domain}/promptfile"`, `"reason":"UNAUTHENTICATED"`} {
 		if !strings.Contains(log, want) {
 			t.Errorf("log lacks %s:\n%s", want, log)
 		}

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"go.opentelemetry.io/otel/attribute"
@@ -85,13 +86,16 @@ func (f *family) preflight(w http.ResponseWriter, r *http.Request) {
 // guard asks for the credential. It runs after routing: that a path does not
 // exist is no secret.
 func (f *family) guard(next runtime.HandlerFunc) runtime.HandlerFunc {
+	// Every route has a guard of its own, which learns its name once.
+	var naming sync.Once
+	var route string
 	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
+		naming.Do(func() { route = routeOf(r) })
 		rec := recordOf(r)
-		if pattern, ok := runtime.HTTPPattern(r.Context()); ok {
-			rec.route = pattern.String()
-			span := trace.SpanFromContext(r.Context())
-			span.SetName(r.Method + " " + rec.route)
-			span.SetAttributes(attribute.String("http.route", rec.route))
+		rec.route = route
+		if span := trace.SpanFromContext(r.Context()); span.IsRecording() {
+			span.SetName(r.Method + " " + route)
+			span.SetAttributes(attribute.String("http.route", route))
 		}
 		p, err := f.keys.Principal(r.Context(), r.Header)
 		if err != nil {
@@ -113,6 +117,12 @@ func (f *family) guard(next runtime.HandlerFunc) runtime.HandlerFunc {
 		r.Body = &body{Reader: http.MaxBytesReader(w, r.Body, f.bodyBytes), raw: r.Body}
 		next(w, r.WithContext(principal.As(r.Context(), p)), params)
 	}
+}
+
+// routeOf returns the route's template as rest.yaml has it.
+func routeOf(r *http.Request) string {
+	pattern, _ := runtime.HTTPPattern(r.Context())
+	return strings.ReplaceAll(pattern.String(), "=*}", "}")
 }
 
 // readable tells whether a body that shall be JSON says so, or says nothing.

@@ -9,10 +9,10 @@ import (
 
 type config struct {
 	daemon.Common `yaml:",inline"`
-	ivrd.Config   `yaml:",inline"`
+	IVR           ivrd.Config `yaml:"ivr"`
 }
 
 func main() {
 	daemon.Main("ivrd", config{daemon.CommonDefaults(), ivrd.Defaults()},
-		func(c config, env daemon.Env) ([]run.Part, error) { return ivrd.Parts(c.Config, env) })
+		func(c config, env daemon.Env) ([]run.Part, error) { return ivrd.Parts(c.IVR, env) })
 }

@@ -88,6 +88,9 @@ func (c *Clip) Encode(cd *codec.Codec) {
 // Hold adds a hold; the caller must have one. Safe on the tick.
 func (c *Clip) Hold() { c.holds.Add(1) }
 
+// Holds is how many players have the clip.
+func (c *Clip) Holds() int { return int(c.holds.Load()) }
+
 // Release gives a hold back. It only counts down, so it is safe on the tick.
 func (c *Clip) Release() { c.holds.Add(-1) }
 

@@ -404,3 +404,15 @@ func (p *phone) silent() {
 		p.t.Fatalf("the phone got %q, want nothing", got.StartLine)
 	}
 }
+
+// expectRequestSkipping waits for a request and skips answers, which may repeat.
+func (p *phone) expectRequestSkipping(method string) header.Message {
+	p.t.Helper()
+	for {
+		if m := p.next(); strings.HasPrefix(m.StartLine, method+" ") {
+			return m
+		}
+	}
+}
+
+func newRegistry() *prometheus.Registry { return prometheus.NewRegistry() }
