@@ -26,6 +26,10 @@ func (u *UA) withLeg(r *request, serve func(*request, *txn, *leg)) {
 		serve(r, t, l)
 		return
 	}
+	if inv := u.ringing.get(ref); inv != nil {
+		u.receiveEarly(r, t, inv)
+		return
+	}
 	if !u.spawn(func() { u.elsewhere(r, t, ref, serve) }) {
 		u.m.rejected.WithLabelValues("503").Inc()
 		u.finish(r, t, 503, "Service Unavailable", retryAfter)
@@ -77,6 +81,20 @@ func (u *UA) receiveBye(r *request, t *txn, l *leg) {
 	}
 	u.finish(r, t, 200, "OK")
 	u.calls.ByeReceived(u.life, l.ref, reasonText(&r.m))
+}
+
+// receiveEarly takes a request in a dialog that is not confirmed yet. A BYE
+// ends the INVITE as a CANCEL does (RFC 3261 §15.1.2); nothing else is done there.
+func (u *UA) receiveEarly(r *request, t *txn, inv *Invitation) {
+	if r.method != "BYE" || r.m.Value("call-id") != inv.CallID {
+		u.refuseIn(r, t, dialog.NoSuchDialog())
+		return
+	}
+	_, tell := inv.cancel(reasonText(&r.m))
+	u.finish(r, t, 200, "OK")
+	if tell != nil {
+		tell()
+	}
 }
 
 func (u *UA) receiveOptions(r *request, t *txn, l *leg) {

@@ -63,6 +63,12 @@ func (s *legStore) remove(ref LegRef) bool {
 	return true
 }
 
+func (s *legStore) size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byRef)
+}
+
 func (s *legStore) stop() {
 	s.mu.Lock()
 	s.closed = true
@@ -74,6 +80,40 @@ func (s *legStore) stop() {
 	for _, l := range all {
 		l.stop()
 	}
+}
+
+// early finds the INVITEs that have no final answer, for a BYE in their early
+// dialog (RFC 3261 §15).
+type early struct {
+	mu    sync.Mutex
+	byRef map[LegRef]*Invitation
+}
+
+func (e *early) add(ref LegRef, i *Invitation) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.byRef == nil {
+		e.byRef = make(map[LegRef]*Invitation)
+	}
+	e.byRef[ref] = i
+}
+
+func (e *early) remove(ref LegRef) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.byRef, ref)
+}
+
+func (e *early) get(ref LegRef) *Invitation {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.byRef[ref]
+}
+
+func (e *early) size() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.byRef)
 }
 
 // Forget lets go of a leg: its session has ended, or moved to another instance.

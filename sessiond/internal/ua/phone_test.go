@@ -416,3 +416,9 @@ func (p *phone) expectRequestSkipping(method string) header.Message {
 }
 
 func newRegistry() *prometheus.Registry { return prometheus.NewRegistry() }
+
+// ack sends the ACK to a refusal: in the INVITE's transaction.
+func (p *phone) ack(inv *msg, res header.Message) {
+	p.t.Helper()
+	p.send(&msg{method: "ACK", uri: inv.uri, branch: inv.branch, from: inv.from, to: "<sip:1000@127.0.0.1>;tag=" + res.Tag("to"), seq: inv.seq})
+}

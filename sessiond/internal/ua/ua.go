@@ -77,6 +77,7 @@ type UA struct {
 	txns    *txnStore
 	clients clients
 	legs    *legStore
+	ringing early
 	relays  relays
 	wires   wires
 
@@ -100,14 +101,14 @@ func New(cfg Config, deps Deps) (*UA, error) {
 		return nil, errors.New("ua: no Metrics")
 	}
 	cfg = cfg.withDefaults()
-	m, err := newMetrics(deps.Metrics)
-	if err != nil {
-		return nil, err
-	}
 	u := &UA{
 		cfg: cfg, calls: deps.Calls, tags: deps.Tags, index: deps.Index, forward: deps.Forward,
-		log: deps.Log, m: m, limits: newLimiter(cfg.SourceRate, cfg.SourceBurst),
+		log: deps.Log, limits: newLimiter(cfg.SourceRate, cfg.SourceBurst),
 		txns: newTxnStore(), legs: newLegStore(),
+	}
+	var err error
+	if u.m, err = newMetrics(deps.Metrics, u); err != nil {
+		return nil, err
 	}
 	u.checker = sipcheck.Checker{Allow: allowed, Supported: supported}
 	fillRandom(u.salt[:])
