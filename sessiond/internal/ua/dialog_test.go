@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/callmesh/callmesh/sessiond/internal/tag"
-	"github.com/callmesh/callmesh/sessiond/internal/ua/header"
 )
 
 func TestReinvite(t *testing.T) {
