@@ -19,7 +19,7 @@ func (u *UA) withLeg(r *request, serve func(*request, *txn, *leg)) {
 	ref := LegRef{Session: session, Leg: n}
 	t, fresh := u.begin(r)
 	if !fresh {
-		t.again(r)
+		t.again()
 		return
 	}
 	if l := u.legs.get(ref); l != nil {

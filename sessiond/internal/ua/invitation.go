@@ -208,8 +208,10 @@ func (i *Invitation) Reject(code int, reason string, headers ...Header) error {
 
 // end closes the INVITE for further answers and returns its request; i.mu is held.
 func (i *Invitation) end(state answerState) *request {
-	r := i.r
+	r, tag := i.r, i.tag
 	i.state, i.r = state, nil
+	// The transaction stays for half a minute, and need not keep us for it.
+	i.txn.cancellable(func(string) (string, func()) { return tag, nil })
 	if i.bound {
 		i.u.ringing.remove(i.leg)
 	}

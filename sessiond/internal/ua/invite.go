@@ -29,7 +29,7 @@ func (u *UA) receiveInvite(r *request) {
 	}
 	t, fresh := u.begin(r)
 	if !fresh {
-		t.again(r)
+		t.again()
 		return
 	}
 	if u.index == nil {

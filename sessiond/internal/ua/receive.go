@@ -134,7 +134,7 @@ func (u *UA) dispatch(r *request) {
 		return
 	}
 	if t != nil {
-		t.again(r)
+		t.again()
 		return
 	}
 	inDialog := r.m.Tag("to") != ""

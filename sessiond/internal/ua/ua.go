@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/callmesh/callmesh/sessiond/internal/sipcheck"
@@ -75,6 +76,7 @@ type UA struct {
 	salt [16]byte
 
 	txns    *txnStore
+	origins map[originKind]*sip.Request
 	clients clients
 	legs    *legStore
 	ringing early
@@ -104,7 +106,7 @@ func New(cfg Config, deps Deps) (*UA, error) {
 	u := &UA{
 		cfg: cfg, calls: deps.Calls, tags: deps.Tags, index: deps.Index, forward: deps.Forward,
 		log: deps.Log, limits: newLimiter(cfg.SourceRate, cfg.SourceBurst),
-		txns: newTxnStore(), legs: newLegStore(),
+		txns: newTxnStore(), origins: newOrigins(), legs: newLegStore(),
 	}
 	var err error
 	if u.m, err = newMetrics(deps.Metrics, u); err != nil {
