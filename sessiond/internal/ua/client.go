@@ -124,6 +124,7 @@ func (u *UA) Bye(ctx context.Context, d *dialog.Dialog, headers ...Header) error
 			*d = l.d
 			l.mu.Unlock()
 			u.legs.remove(ref)
+			l.terminate()
 		}
 	}
 	code, reason, err := u.do(ctx, req, d, headers)

@@ -212,3 +212,21 @@ func TestByeInAnEarlyDialog(t *testing.T) {
 		t.Error("the INVITE is still kept")
 	}
 }
+
+func TestByeDuringAReinvite(t *testing.T) {
+	each(t, func(t *testing.T, transport string) {
+		r := start(t, slow)
+		p := dial(t, r.ua, transport)
+		_, inv, ok := talking(t, r, p)
+		re := p.within("INVITE", inv, ok)
+		p.send(re)
+		e := r.expect("reoffered")
+		p.send(p.within("BYE", inv, ok))
+		p.expect(200)
+		p.ack(re, p.expect(487))
+		r.expect("bye")
+		if _, err := e.re.Accept([]byte(offerSDP)); !errors.Is(err, ErrCancelled) {
+			t.Errorf("Accept after BYE: %v", err)
+		}
+	})
+}

@@ -80,6 +80,7 @@ func (u *UA) receiveBye(r *request, t *txn, l *leg) {
 		return
 	}
 	u.finish(r, t, 200, "OK")
+	l.terminate()
 	u.calls.ByeReceived(u.life, l.ref, reasonText(&r.m))
 }
 
@@ -141,6 +142,7 @@ func (u *UA) receiveReinvite(r *request, t *txn, l *leg) {
 		return
 	}
 	re := &Reinvite{Leg: l.ref, Dialog: d, Offer: r.sdp, u: u, r: r, txn: t, l: l}
+	l.waiting(re)
 	if early := t.cancellable(re.cancel); early != nil {
 		if _, tell := re.cancel(*early); tell != nil {
 			tell()

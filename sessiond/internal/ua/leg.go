@@ -19,6 +19,8 @@ type leg struct {
 	// unacked are our 2xx that wait for their ACK, by CSeq: one, or two while a
 	// re-INVITE overtakes a lost ACK.
 	unacked []*confirmation
+	// reinvite is the far end's that has no final answer.
+	reinvite *Reinvite
 	// dead is set when nothing may be started any more.
 	dead bool
 }
@@ -168,6 +170,26 @@ func (l *leg) endTheirs() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.offers.EndTheirs()
+	l.reinvite = nil
+}
+
+func (l *leg) waiting(re *Reinvite) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reinvite = re
+}
+
+// terminate answers what is open when the dialog ends (RFC 3261 §15.1.2).
+func (l *leg) terminate() {
+	l.mu.Lock()
+	re := l.reinvite
+	l.mu.Unlock()
+	if re == nil {
+		return
+	}
+	if _, tell := re.cancel(""); tell != nil {
+		tell()
+	}
 }
 
 // agreed notes the descriptions of an exchange.

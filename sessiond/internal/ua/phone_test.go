@@ -212,7 +212,12 @@ func dialAddr(t testing.TB, addr, transport string) *phone {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &phone{t: t, conn: conn, transport: strings.ToUpper(transport), in: make(chan header.Message, 1024),
+	return phoneOn(t, conn, strings.ToUpper(transport))
+}
+
+func phoneOn(t testing.TB, conn net.Conn, transport string) *phone {
+	t.Helper()
+	p := &phone{t: t, conn: conn, transport: transport, in: make(chan header.Message, 1024),
 		callID: uuid.NewString() + "@phone", local: conn.LocalAddr().String(), seq: 1}
 	done := make(chan struct{})
 	go func() {
