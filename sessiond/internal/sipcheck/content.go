@@ -47,6 +47,10 @@ func understand(m *header.Message, v *Verdict) *refusal {
 			return refuse(415, "Unsupported Media Type", Header{"Accept-Encoding", "identity"}, acceptSDP)
 		}
 	}
+	if m.Count("content-type") == 0 && bytes.HasPrefix(m.Body, []byte("v=0")) {
+		v.SDP = m.Body // said by nobody, and plain to see
+		return nil
+	}
 	kind, params, err := mime.ParseMediaType(m.Value("content-type"))
 	if err != nil && kind == "" {
 		return bad("Bad content-type")

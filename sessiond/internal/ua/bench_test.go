@@ -29,7 +29,7 @@ func BenchmarkCall(b *testing.B) {
 	}
 	var last []byte
 	remote := netip.MustParseAddrPort("192.0.2.1:5060")
-	fl := &flow{transport: "udp", local: netip.MustParseAddrPort("192.0.2.9:5060"), remote: remote, dest: remote, contactPort: 5060,
+	fl := &flow{transport: "udp", local: netip.MustParseAddrPort("192.0.2.9:5060"), remote: remote, dest: remote, contact: netip.MustParseAddrPort("192.0.2.9:5060"),
 		send: func(m []byte, _ netip.AddrPort) error { last = append(last[:0], m...); return nil }}
 	format := func(method, tag string, n, seq int, body string) []byte {
 		return fmt.Appendf(nil, "%s sip:1000@192.0.2.9 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;rport;branch=z9hG4bK%d%s\r\nMax-Forwards: 70\r\nFrom: <sip:alice@192.0.2.1>;tag=from\r\nTo: <sip:1000@192.0.2.9>%s\r\nCall-ID: bench-%d@192.0.2.1\r\nCSeq: %d %s\r\nContact: <sip:alice@192.0.2.1>\r\nUser-Agent: bench\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS\r\nContent-Type: application/sdp\r\nContent-Length: %d\r\n\r\n%s",

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -76,7 +77,7 @@ func TestAByeNobodyAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, u, conn := bubble(t)
 		d := dialog.Dialog{CallID: "x", LocalTag: "l", RemoteTag: "r", LocalURI: "sip:1000@a", RemoteURI: "sip:alice@b",
-			RemoteTarget: "sip:alice@192.0.2.1", Transport: "udp", Source: "192.0.2.1:5060"}
+			RemoteTarget: "sip:alice@192.0.2.1;X=\"y\";ob", Transport: "udp", Source: "192.0.2.1:5060"}
 		begin := time.Now()
 		if err := u.Bye(t.Context(), &d); !errors.Is(err, ErrTimeout) {
 			t.Fatalf("err = %v", err)
@@ -87,6 +88,9 @@ func TestAByeNobodyAnswers(t *testing.T) {
 		// §17.1.2.2: at 0, 0.5, 1.5, 3.5, 7.5, 11.5, … 31.5 s.
 		if n := len(conn.out); n != 11 {
 			t.Errorf("sent %d times, want 11", n)
+		}
+		if m := string(<-conn.out); !strings.HasPrefix(m, "BYE sip:alice@192.0.2.1;X=\"y\";ob SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:5060;rport;branch=z9hG4bK") {
+			t.Errorf("sent %q", m)
 		}
 		if d.LocalCSeq != 1 {
 			t.Errorf("CSeq %d", d.LocalCSeq)

@@ -321,6 +321,10 @@ func TestDrain(t *testing.T) {
 	if m := q.expect(503); m.Value("retry-after") == "" {
 		t.Errorf("%v", m.Fields)
 	}
+	probe := q.invite("")
+	probe.method = "OPTIONS"
+	q.send(probe)
+	q.expect(503)
 	p.send(p.within("BYE", inv, ok))
 	p.expect(200)
 	r.expect("bye")
