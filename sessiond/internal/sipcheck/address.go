@@ -106,7 +106,7 @@ func validHostPort(rest string) bool {
 	}
 	rest, _, _ = strings.Cut(rest, "?")
 	rest, _, _ = strings.Cut(rest, ";")
-	host, port := rest, ""
+	var host, port string
 	if strings.HasPrefix(rest, "[") {
 		end := strings.IndexByte(rest, ']')
 		if end < 0 {

@@ -2,6 +2,7 @@ package sipcheck
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -103,7 +104,7 @@ func sdpPart(body []byte, boundary string) ([]byte, bool) {
 	var sdp []byte
 	for range maxParts {
 		p, err := r.NextRawPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return sdp, true
 		}
 		if err != nil {

@@ -274,7 +274,7 @@ func (u *UA) route(ctx context.Context, q dialog.Request, d *dialog.Dialog) (*fl
 // behindNAT tells whether a Contact names a private address while its owner
 // speaks from another one.
 func behindNAT(uri string, source netip.AddrPort) bool {
-	ip, err := netip.ParseAddr(dialog.SipHost(uri))
+	ip, err := netip.ParseAddr(dialog.SIPHost(uri))
 	return err == nil && ip.Unmap() != source.Addr() && (ip.IsPrivate() || ip.IsLoopback() || ip.IsUnspecified())
 }
 

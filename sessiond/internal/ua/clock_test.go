@@ -68,7 +68,9 @@ func bubble(t *testing.T) (*control, *UA, *packets) {
 		if err := u.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
-		<-served
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
 	})
 	return c, u, conn
 }

@@ -85,7 +85,7 @@ func (u *UA) relay(ctx context.Context, r *request, t *txn, ref LegRef, owner st
 	}
 	res, err := u.sendOn(ctx, r, owner)
 	if err != nil || res == nil {
-		u.log.Warn("request not forwarded", "method", r.method, "instance", owner, "err", err)
+		u.log.WarnContext(ctx, "request not forwarded", "method", r.method, "instance", owner, "err", err)
 		u.finish(r, t, 503, "Service Unavailable", retryAfter)
 		return
 	}
@@ -97,7 +97,7 @@ func (u *UA) relay(ctx context.Context, r *request, t *txn, ref LegRef, owner st
 		u.relays.start(k, c)
 	}
 	if err := t.respond(res); err != nil {
-		u.log.Debug("answer not sent", "err", err)
+		u.log.DebugContext(ctx, "answer not sent", "err", err)
 	}
 }
 

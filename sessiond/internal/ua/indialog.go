@@ -2,6 +2,7 @@ package ua
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -123,7 +124,7 @@ func (u *UA) receiveInfo(r *request, t *txn, l *leg) {
 	kind, _, _ := strings.Cut(r.m.Value("content-type"), ";")
 	digit, d, err := parseDigit(strings.ToLower(strings.TrimSpace(kind)), r.m.Body)
 	switch {
-	case err == errNoDigits:
+	case errors.Is(err, errNoDigits):
 		u.m.rejected.WithLabelValues("415").Inc()
 		u.finish(r, t, 415, "Unsupported Media Type", Header{"Accept", "application/dtmf-relay, application/dtmf"})
 	case err != nil:

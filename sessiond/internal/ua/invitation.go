@@ -55,14 +55,14 @@ func party(value string) (Party, bool) {
 	if err != nil {
 		return Party{}, false
 	}
-	return Party{Display: a.Display, URI: a.URI, User: dialog.SipUser(a.URI), Host: dialog.SipHost(a.URI)}, true
+	return Party{Display: a.Display, URI: a.URI, User: dialog.SIPUser(a.URI), Host: dialog.SIPHost(a.URI)}, true
 }
 
 func factsOf(r *request) Facts {
 	m := &r.m
 	f := Facts{
 		CallID: m.Value("call-id"), RequestURI: r.uri,
-		RequestUser: dialog.SipUser(r.uri), RequestHost: dialog.SipHost(r.uri),
+		RequestUser: dialog.SIPUser(r.uri), RequestHost: dialog.SIPHost(r.uri),
 		Diversion: m.List("diversion"), ReferredBy: m.Value("referred-by"), Subject: m.Value("subject"),
 		Privacy: m.Value("privacy"), RemotePartyID: m.Value("remote-party-id"), UserAgent: m.Value("user-agent"),
 		Source: r.flow.remote, Local: r.flow.local, Transport: r.flow.transport, Received: r.received,

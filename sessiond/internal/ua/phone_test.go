@@ -143,7 +143,7 @@ func start(t testing.TB, change ...func(*Config, *Deps)) *rig {
 	c := newControl(t)
 	reg := prometheus.NewRegistry()
 	cfg := Config{Instance: "a", UserAgent: "callmesh"}
-	deps := Deps{Calls: c, Tags: testTags(t), Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: reg}
+	deps := Deps{Calls: c, Tags: testTags(t), Log: slog.New(slog.DiscardHandler), Metrics: reg}
 	for _, f := range change {
 		f(&cfg, &deps)
 	}

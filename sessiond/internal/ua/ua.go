@@ -119,7 +119,7 @@ func New(cfg Config, deps Deps) (*UA, error) {
 	u.checker = sipcheck.Checker{Allow: allowed, Supported: supported}
 	fillRandom(u.salt[:])
 	u.work.limit = cfg.MaxPending
-	u.life, u.end = context.WithCancel(context.Background())
+	u.life, u.end = context.WithCancel(context.Background()) //nolint:forbidigo // the life of the UA, ended by Close
 	return u, nil
 }
 
