@@ -5,10 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/callmesh/callmesh/kit/fault"
 	callspb "github.com/callmesh/callmesh/proto/gen/callmesh/calls/v1"
 	mediaservicepb "github.com/callmesh/callmesh/proto/gen/callmesh/mediaservice/v1"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
