@@ -22,14 +22,14 @@ import (
 )
 
 // bareHandler is the edge without a listener, over peers in memory.
-func bareHandler(b *testing.B) (http.Handler, *grpckit.Dialer) {
+func bareHandler(b testing.TB) (http.Handler, *grpckit.Dialer) {
 	b.Helper()
 	signer, err := principal.NewSigner(bytes.Repeat([]byte{7}, 32), time.Now)
 	if err != nil {
 		b.Fatal(err)
 	}
 	m := &mesh.Memory{}
-	h := &house{sessiond: &sessiond{session: sample()}, recordingd: &recordingd{}}
+	h := &house{sessiond: &sessiond{session: sample()}, recordingd: &recordingd{files: map[string][]byte{}, aborted: make(chan error, 1)}}
 	for _, p := range peers(m, signer, h) {
 		if err := p.Start(b.Context()); err != nil {
 			b.Fatal(err)
@@ -48,8 +48,12 @@ func bareHandler(b *testing.B) (http.Handler, *grpckit.Dialer) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	recordingd, err := d.Service("recordingd")
+	if err != nil {
+		b.Fatal(err)
+	}
 	s, err := edge.New(edge.Options{
-		Limits: edge.Limits(gateway.Defaults().Limits), Sessiond: sessiond, Recordingd: sessiond,
+		Limits: edge.Limits(gateway.Defaults().Limits), Sessiond: sessiond, Recordingd: recordingd,
 		Log: slog.New(slog.NewJSONHandler(&forgetful{}, nil)), Metrics: prometheus.NewRegistry(), Now: time.Now,
 	})
 	if err != nil {
