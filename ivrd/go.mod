@@ -3,6 +3,7 @@ module github.com/callmesh/callmesh/ivrd
 go 1.26.0
 
 require (
+	code.dny.dev/ssrf v0.3.0
 	github.com/callmesh/callmesh/kit v0.0.0
 	github.com/callmesh/callmesh/proto v0.0.0-00010101000000-000000000000
 	github.com/google/uuid v1.6.0

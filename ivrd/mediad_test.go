@@ -103,6 +103,14 @@ func (m *mediad) finish(t *testing.T, id string, r *mediapb.StepResult) {
 	m.emit(id, r)
 }
 
+// drop makes the leg forget its step without a result, as if it had never been
+// started.
+func (m *mediad) drop(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.legs[id].step = nil
+}
+
 // emit keeps an event; the caller holds the lock.
 func (m *mediad) emit(id string, r *mediapb.StepResult) {
 	l := m.legs[id]

@@ -102,7 +102,12 @@ func legsPart(media *control.Media, hub *watch.Hub) run.Part {
 		Serve: media.Reap,
 		Stop: func(ctx context.Context) error {
 			defer hub.Close()
-			return media.Drain(ctx)
+			err := media.Drain(ctx)
+			// The last events are on their way from the shards to the watches.
+			telling, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			hub.Settle(telling)
+			return err
 		},
 	}
 }

@@ -3,7 +3,14 @@ module github.com/callmesh/callmesh/tests
 go 1.26.0
 
 require (
-	github.com/callmesh/callmesh/allinone v0.0.0
+	github.com/callmesh/callmesh/allinone v0.0.0-00010101000000-000000000000
+	github.com/callmesh/callmesh/ivrd v0.0.0
+	github.com/callmesh/callmesh/kit v0.0.0
+	github.com/callmesh/callmesh/mediad v0.0.0
+	github.com/callmesh/callmesh/proto v0.0.0
+	github.com/callmesh/callmesh/recordingd v0.0.0
+	github.com/callmesh/callmesh/sessiond v0.0.0
+	github.com/prometheus/client_golang v1.25.0
 	go.uber.org/goleak v1.3.0
 )
 
@@ -12,12 +19,6 @@ require (
 	github.com/alicebob/miniredis/v2 v2.40.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/callmesh/callmesh/gateway v0.0.0 // indirect
-	github.com/callmesh/callmesh/ivrd v0.0.0 // indirect
-	github.com/callmesh/callmesh/kit v0.0.0 // indirect
-	github.com/callmesh/callmesh/mediad v0.0.0 // indirect
-	github.com/callmesh/callmesh/proto v0.0.0 // indirect
-	github.com/callmesh/callmesh/recordingd v0.0.0 // indirect
-	github.com/callmesh/callmesh/sessiond v0.0.0 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/emiago/sipgo v1.7.2 // indirect
@@ -31,7 +32,6 @@ require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.31.0 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
-	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
@@ -80,3 +80,5 @@ replace github.com/callmesh/callmesh/recordingd => ../recordingd
 replace github.com/callmesh/callmesh/sessiond => ../sessiond
 
 replace github.com/callmesh/callmesh/allinone => ../allinone
+
+replace github.com/callmesh/callmesh/examples => ../examples

@@ -5,7 +5,6 @@ package redistest
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -37,7 +36,7 @@ func Mini(t testing.TB) *redis.Client {
 	server.ClockTTL(true)
 	client := redis.NewClient(redisx.Tune(&redis.Options{
 		Addr:   "miniredis",
-		Dialer: func(context.Context, string, string) (net.Conn, error) { return server.Dial() },
+		Dialer: redisx.Dialer(server),
 	}))
 	t.Cleanup(func() {
 		_ = client.Close()

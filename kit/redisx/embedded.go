@@ -1,8 +1,6 @@
 package redisx
 
 import (
-	"context"
-	"net"
 	"sync"
 	"time"
 
@@ -47,7 +45,7 @@ func openEmbedded(name string) (redis.UniversalClient, func() error) {
 		// Shown in errors; nothing listens there.
 		Addr: "embedded:" + name,
 		// A pipe, not a port: other users of the machine cannot reach the store.
-		Dialer: func(context.Context, string, string) (net.Conn, error) { return s.redis.Dial() },
+		Dialer: Dialer(s.redis),
 	}))
 	closer := sync.OnceValue(func() error {
 		err := client.Close()

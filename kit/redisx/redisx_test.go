@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/callmesh/callmesh/kit/redistest"
@@ -75,6 +76,28 @@ func TestEmbeddedExpires(t *testing.T) {
 		case <-deadline:
 			t.Fatal("a key of 50 ms is still there after 5 s")
 		}
+	}
+}
+
+func TestEmbeddedTakesLongPipelines(t *testing.T) {
+	rdb, closer, err := redisx.Open(t.Context(), "embedded:"+t.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = closer() }()
+	value := strings.Repeat("x", 10_000)
+	replies, err := rdb.Pipelined(t.Context(), func(pipe redis.Pipeliner) error {
+		for range 200 {
+			pipe.Set(t.Context(), "k", value, 0)
+			pipe.Get(t.Context(), "k")
+		}
+		return nil
+	})
+	if err != nil || len(replies) != 400 {
+		t.Fatalf("%d replies, %v", len(replies), err)
+	}
+	if got := replies[399].(*redis.StringCmd).Val(); got != value {
+		t.Errorf("the last reply has %d bytes", len(got))
 	}
 }
 

@@ -33,7 +33,8 @@ const (
 type State struct {
 	Place Place  `json:"place"`
 	Grant uint64 `json:"grant"`
-	// Number counts the commands asked for, from 1.
+	// Number counts the commands asked for, from 1; 0 is one that came with the
+	// start.
 	Number uint64 `json:"number"`
 	// Attempt counts the steps that were started for this command.
 	Attempt int `json:"attempt,omitempty"`
@@ -99,6 +100,11 @@ const (
 
 // Begin returns a dialogue that has not asked anything yet.
 func Begin(grant uint64) State { return State{Place: Asking, Grant: grant, Number: 1} }
+
+// BeginWith returns a dialogue that carries out a command before it asks.
+func BeginWith(grant uint64, cmd command.Command) State {
+	return State{Place: Resolving, Grant: grant, Command: &cmd}
+}
 
 // CommandID names the command that is being asked for or carried out. It follows
 // from the state, so that an instance that takes over asks under the same id.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type dialogue struct {
 	idle chan struct{}
 	// over: nothing more will be asked, told or saved.
 	over bool
+	// paused: events wait for resume.
+	paused bool
 	// leaving: to be given to another instance as soon as it is at rest.
 	leaving bool
 	abort   abort
@@ -74,13 +77,31 @@ func (d *dialogue) post(ev cycle.Event, sequence uint64) bool {
 	if d.abort.cancel != nil && urgent(ev, d.abort.interruptible) {
 		d.abort.cancel()
 	}
-	if d.idle == nil {
-		idle := make(chan struct{})
-		if !d.service.spawn(d.work) {
-			return false
-		}
-		d.idle = idle
+	return d.paused || d.wake()
+}
+
+// resume lets a dialogue that was taken over go on. Resumed comes before the
+// events that have arrived since: it is about the state as it was saved.
+func (d *dialogue) resume() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.over || !d.paused {
+		return
 	}
+	d.paused = false
+	d.queue = slices.Insert(d.queue, 0, arrival{event: cycle.Resumed{}})
+	d.wake()
+}
+
+// wake sees to it that somebody works on the queue; the caller holds the lock.
+func (d *dialogue) wake() bool {
+	if d.idle != nil {
+		return true
+	}
+	if !d.service.spawn(d.work) {
+		return false
+	}
+	d.idle = make(chan struct{})
 	return true
 }
 

@@ -124,8 +124,9 @@ func New(o Options) *Service {
 }
 
 // Start begins a dialogue and returns the address of the instance in charge,
-// which is another one when the same start went there before.
-func (s *Service) Start(ctx context.Context, d cursor.Dialogue) (address string, err error) {
+// which is another one when the same start went there before. first, unless nil,
+// is carried out before the application is asked.
+func (s *Service) Start(ctx context.Context, d cursor.Dialogue, first *command.Command) (address string, err error) {
 	id, err := partition.ParseID(d.Participant)
 	if err != nil {
 		return "", fault.New(fault.BadRequest, "participant_id is not a UUID").On("participant_id")
@@ -133,8 +134,12 @@ func (s *Service) Start(ctx context.Context, d cursor.Dialogue) (address string,
 	if err := s.admit(); err != nil {
 		return "", err
 	}
+	state := cycle.Begin(d.Grant)
+	if first != nil {
+		state = cycle.BeginWith(d.Grant, *first)
+	}
 	c, fresh, err := s.store.Begin(ctx, cursor.Cursor{
-		Dialogue: d, State: cycle.Begin(d.Grant), Owner: s.instance, Address: s.address(),
+		Dialogue: d, State: state, Owner: s.instance, Address: s.address(),
 	})
 	switch {
 	case errors.Is(err, cursor.ErrGrant):
@@ -144,7 +149,7 @@ func (s *Service) Start(ctx context.Context, d cursor.Dialogue) (address string,
 	case !fresh:
 		return c.Address, nil
 	}
-	started := s.adopt(id, c)
+	started := s.adopt(id, c, false)
 	started.log.InfoContext(ctx, "dialogue started", "participant", d.Participant, "leg", d.Leg)
 	started.post(cycle.Started{}, 0)
 	return s.address(), nil
@@ -163,11 +168,11 @@ func (s *Service) admit() error {
 }
 
 // adopt makes a dialogue of a cursor that this instance owns. One of an older
-// grant on the same leg is over.
-func (s *Service) adopt(id uuid.UUID, c cursor.Cursor) *dialogue {
+// grant on the same leg is over. A paused dialogue lets its events wait for resume.
+func (s *Service) adopt(id uuid.UUID, c cursor.Cursor, paused bool) *dialogue {
 	ctx, cancel := context.WithCancel(s.base)
 	d := &dialogue{
-		service: s, ctx: ctx, cancel: cancel, cursor: c, release: func() {},
+		service: s, ctx: ctx, cancel: cancel, cursor: c, release: func() {}, paused: paused,
 		log: s.log.With("session", c.Dialogue.Session),
 	}
 	s.mu.Lock()

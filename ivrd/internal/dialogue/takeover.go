@@ -8,7 +8,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/callmesh/callmesh/ivrd/internal/cursor"
-	"github.com/callmesh/callmesh/ivrd/internal/cycle"
 	"github.com/callmesh/callmesh/kit/partition"
 )
 
@@ -116,7 +115,7 @@ func (s *Service) claim(ctx context.Context, participant, former string) (*dialo
 	if err != nil {
 		return nil, err
 	}
-	d := s.adopt(id, c)
+	d := s.adopt(id, c, true)
 	s.metrics.takeovers.Inc()
 	d.log.InfoContext(ctx, "dialogue taken over", "participant", participant, "from", former, "place", string(c.State.Place))
 	return d, nil
@@ -137,7 +136,7 @@ func (s *Service) resume(claimed []*dialogue) {
 				s.log.WarnContext(ctx, "legs could not be attached", "address", address, "err", err)
 			}
 			for _, d := range dialogues {
-				d.post(cycle.Resumed{}, 0)
+				d.resume()
 			}
 		})
 	}

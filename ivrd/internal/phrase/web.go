@@ -7,51 +7,56 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"syscall"
+	"time"
+
+	"code.dny.dev/ssrf"
 )
 
 // web fetches files by URL.
 type web struct {
-	client *http.Client
-	most   int64
+	// public reaches public addresses alone, any all of them. They share no
+	// connections.
+	public, any *http.Client
+	most        int64
 }
 
 // maxRedirects within the host that was named.
 const maxRedirects = 3
 
-var (
-	errPrivate  = errors.New("address is not public")
-	errRedirect = errors.New("redirect to another host")
-)
+var errRedirect = errors.New("redirect to another host")
 
-type privateKey struct{}
-
+// The guard of the connected address, after name resolution: a name may resolve
+// to anything.
 func newWeb(l Limits) *web {
-	transport := &http.Transport{
-		// No proxy from the environment: it would resolve names out of sight of the
-		// address check.
-		Proxy: nil,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			private, _ := ctx.Value(privateKey{}).(bool)
-			d := net.Dialer{Timeout: l.Connect, Control: func(_, address string, _ syscall.RawConn) error {
-				if private {
-					return nil
-				}
-				return public(address)
-			}}
-			return d.DialContext(ctx, network, address)
+	guard := ssrf.New(ssrf.WithAnyPort(), ssrf.WithNetworks("tcp4", "tcp6"))
+	return &web{most: l.FileBytes, public: client(l, guard.Safe), any: client(l, nil)}
+}
+
+func client(l Limits, control func(network, address string, c syscall.RawConn) error) *http.Client {
+	dialer := &net.Dialer{Timeout: l.Connect, Control: control}
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:                  nil, // one from the environment would connect in our place, past the guard
+			DialContext:            dialer.DialContext,
+			TLSHandshakeTimeout:    l.Connect,
+			ForceAttemptHTTP2:      true,
+			MaxIdleConnsPerHost:    8,
+			MaxConnsPerHost:        32,
+			IdleConnTimeout:        30 * time.Second,
+			ResponseHeaderTimeout:  l.Fetch,
+			MaxResponseHeaderBytes: 64 << 10,
 		},
-		// A kept connection to a private address must not serve a domain that may not
-		// reach one.
-		DisableKeepAlives:      true,
-		TLSHandshakeTimeout:    l.Connect,
-		ResponseHeaderTimeout:  l.Fetch,
-		MaxResponseHeaderBytes: 64 << 10,
+		Timeout:       l.Fetch,
+		CheckRedirect: sameHost,
 	}
-	return &web{most: l.FileBytes, client: &http.Client{Transport: transport, Timeout: l.Fetch, CheckRedirect: sameHost}}
+}
+
+func (w *web) close() {
+	w.public.CloseIdleConnections()
+	w.any.CloseIdleConnections()
 }
 
 func sameHost(next *http.Request, via []*http.Request) error {
@@ -64,37 +69,7 @@ func sameHost(next *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// carrierNAT and translated are not public, though netip calls neither private.
-var (
-	carrierNAT = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
-	thisHost   = netip.MustParsePrefix("0.0.0.0/8")     // RFC 1122 §3.2.1.3
-	reserved   = netip.MustParsePrefix("240.0.0.0/4")   // RFC 1112 §4, and broadcast
-	benchmark  = netip.MustParsePrefix("198.18.0.0/15") // RFC 2544
-	translated = netip.MustParsePrefix("64:ff9b::/96")  // RFC 6052: holds an IPv4 address
-	sixToFour  = netip.MustParsePrefix("2002::/16")     // RFC 3056: holds an IPv4 address
-)
-
-// public checks the address that is about to be connected to, after name
-// resolution: a name may resolve to anything.
-func public(address string) error {
-	ap, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errPrivate, err)
-	}
-	a := ap.Addr().Unmap()
-	for _, p := range []netip.Prefix{carrierNAT, thisHost, reserved, benchmark, translated, sixToFour} {
-		if p.Contains(a) {
-			return errPrivate
-		}
-	}
-	if !a.IsGlobalUnicast() || a.IsPrivate() {
-		return errPrivate
-	}
-	return nil
-}
-
 func (w *web) fetch(ctx context.Context, r request, tag Tag) (Content, error) {
-	ctx = context.WithValue(ctx, privateKey{}, r.allowPrivate)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.name, nil)
 	if err != nil {
 		return Content{}, &Problem{Reason: "the URL is malformed", cause: withoutURL(err)}
@@ -107,7 +82,11 @@ func (w *web) fetch(ctx context.Context, r request, tag Tag) (Content, error) {
 	if tag.LastModified != "" {
 		req.Header.Set("If-Modified-Since", tag.LastModified)
 	}
-	resp, err := w.client.Do(req)
+	client := w.public
+	if r.allowPrivate {
+		client = w.any
+	}
+	resp, err := client.Do(req)
 	if err != nil {
 		return Content{}, webProblem(err)
 	}
@@ -138,7 +117,7 @@ func (w *web) fetch(ctx context.Context, r request, tag Tag) (Content, error) {
 func webProblem(err error) error {
 	err = withoutURL(err)
 	switch {
-	case errors.Is(err, errPrivate):
+	case errors.Is(err, ssrf.ErrProhibitedIP):
 		return &Problem{Reason: "the URL leads to a private address, which the domain does not allow", cause: err}
 	case errors.Is(err, errRedirect):
 		return &Problem{Reason: "the URL redirects to another host", cause: err}

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/callmesh/callmesh/ivrd/internal/command"
 	"github.com/callmesh/callmesh/ivrd/internal/cursor"
 	"github.com/callmesh/callmesh/ivrd/internal/dialogue"
 	"github.com/callmesh/callmesh/kit/fault"
@@ -17,7 +18,7 @@ import (
 
 // dialogues is what this package needs of the service.
 type dialogues interface {
-	Start(ctx context.Context, d cursor.Dialogue) (address string, err error)
+	Start(ctx context.Context, d cursor.Dialogue, first *command.Command) (address string, err error)
 	Stop(ctx context.Context, participant string, forwarded bool) error
 	Interrupt(ctx context.Context, participant, commandID string, forwarded bool) error
 }
@@ -49,15 +50,31 @@ func (s *Dialogues) Start(ctx context.Context, req *ivrpb.StartRequest) (*ivrpb.
 	); err != nil {
 		return nil, err
 	}
+	first, err := firstCommand(req.GetCommand())
+	if err != nil {
+		return nil, err
+	}
 	address, err := s.dialogues.Start(ctx, cursor.Dialogue{
 		Session: req.GetSessionId(), Participant: req.GetParticipantId(), Domain: req.GetDomain(),
 		Leg: req.GetLegId(), MediaAddress: req.GetMediaAddress(), Grant: req.GetGrant(),
 		AllowPrivate: req.GetAllowPrivate(),
-	})
+	}, first)
 	if err != nil {
 		return nil, err
 	}
 	return &ivrpb.StartResponse{Address: address}, nil
+}
+
+// firstCommand reads the command that a start may carry.
+func firstCommand(body []byte) (*command.Command, error) {
+	if len(body) == 0 {
+		return nil, nil
+	}
+	cmd, err := command.Parse(body)
+	if err != nil {
+		return nil, fault.New(fault.BadRequest, "%s", err).On("command")
+	}
+	return &cmd, nil
 }
 
 // Stop ends a dialogue.

@@ -221,9 +221,23 @@ func (s *Server) Watch(r *mediapb.WatchRequest, stream grpc.ServerStreamingServe
 				return err
 			}
 		case <-w.Done():
-			return ended(w.Err())
+			return finish(w, stream)
 		case <-stream.Context().Done():
 			return status.FromContextError(stream.Context().Err()).Err()
+		}
+	}
+}
+
+// finish sends what was queued when the hub ended the watch.
+func finish(w *watch.Watcher, stream grpc.ServerStreamingServer[mediapb.WatchResponse]) error {
+	for {
+		select {
+		case e := <-w.Events():
+			if err := stream.Send(message(&e)); err != nil {
+				return err
+			}
+		default:
+			return ended(w.Err())
 		}
 	}
 }

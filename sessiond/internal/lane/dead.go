@@ -40,7 +40,8 @@ func newDeadLetter(t Delivery, err error) (text, id string, _ error) {
 func (d *Deliverer) Dead(ctx context.Context, domain string) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
 		for p := range partition.Count {
-			for from := int64(0); ; from += scanPage {
+			// A page at a time; a letter that is removed meanwhile may hide another.
+			for from := int64(0); ; from += deadPageSize {
 				letters, err := d.deadPage(ctx, p, from)
 				if err != nil {
 					yield(DeadLetter{}, err)
@@ -51,7 +52,7 @@ func (d *Deliverer) Dead(ctx context.Context, domain string) iter.Seq2[DeadLette
 						return
 					}
 				}
-				if len(letters) < scanPage {
+				if len(letters) < deadPageSize {
 					break
 				}
 			}
@@ -59,8 +60,10 @@ func (d *Deliverer) Dead(ctx context.Context, domain string) iter.Seq2[DeadLette
 	}
 }
 
+const deadPageSize = 256
+
 func (d *Deliverer) deadPage(ctx context.Context, p int, from int64) ([]DeadLetter, error) {
-	ids, err := d.rdb.ZRange(ctx, deadKey(p), from, from+scanPage-1).Result()
+	ids, err := d.rdb.ZRange(ctx, deadKey(p), from, from+deadPageSize-1).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters: %w", err)
 	}

@@ -327,18 +327,17 @@ func (d *Deliverer) settle(ctx context.Context, ref Ref, fence int64, v verdictO
 	return readTurn(reply)
 }
 
-// overdueScript lists lanes that are overdue, as long as the lease is in force.
-// KEYS: lease, due   ARGV: token, grace in ms, offset, limit
-var overdueScript = redis.NewScript(`
+// overdueLua lists lanes that are overdue, as long as the lease is in force.
+// KEYS: lease, due   ARGV: token, grace in ms, limit
+const overdueLua = `
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {} end
 local t = redis.call('TIME')
 local late = t[1] * 1000 + math.floor(t[2] / 1000) - ARGV[2]
-return redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', late), 'LIMIT', ARGV[3], ARGV[4])`)
+return redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', late), 'LIMIT', 0, ARGV[3])`
 
-const (
-	scanPage  = 256
-	scanPages = 4
-)
+// scanLimit bounds the overdue lanes taken on in one scan of a partition. As an
+// attempt moves a lane's time, those beyond it come up in the next scans.
+const scanLimit = 1024
 
 // scan takes on the overdue lanes of the partitions held: those of a dead
 // instance, of one that restarted, and those put off beyond the horizon.
@@ -346,29 +345,39 @@ func (d *Deliverer) scan(ctx context.Context) {
 	if d.o.Leases == nil {
 		return
 	}
-	for _, held := range d.o.Leases.Held() {
-		for page := range scanPages {
-			members, err := overdueScript.Run(ctx, d.rdb, []string{lease.Key(held.Partition), DueKey(held.Partition)},
-				held.Token, d.o.Grace.Milliseconds(), page*scanPage, scanPage).StringSlice()
+	held := d.o.Leases.Held()
+	if len(held) == 0 {
+		return
+	}
+	replies := make([]*redis.Cmd, len(held))
+	_, err := d.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, h := range held {
+			// The whole text, not its digest: a pipeline cannot repeat what a server
+			// that restarted does not know.
+			replies[i] = pipe.Eval(ctx, overdueLua, []string{lease.Key(h.Partition), DueKey(h.Partition)},
+				h.Token, d.o.Grace.Milliseconds(), scanLimit)
+		}
+		return nil
+	})
+	if err != nil && ctx.Err() == nil {
+		d.log.WarnContext(ctx, "overdue lanes not listed", "err", err)
+	}
+	for i, reply := range replies {
+		members, err := reply.StringSlice()
+		if err != nil {
+			continue // told above
+		}
+		refs := make([]Ref, 0, len(members))
+		for _, m := range members {
+			ref, err := parseMember(m)
 			if err != nil {
-				if ctx.Err() == nil {
-					d.log.WarnContext(ctx, "overdue lanes not listed", "partition", held.Partition, "err", err)
-				}
-				return
+				d.log.ErrorContext(ctx, "unreadable lane", "partition", held[i].Partition, "err", err)
+				continue
 			}
-			refs := make([]Ref, 0, len(members))
-			for _, m := range members {
-				ref, err := parseMember(m)
-				if err != nil {
-					d.log.ErrorContext(ctx, "unreadable lane", "partition", held.Partition, "err", err)
-					continue
-				}
-				refs = append(refs, ref)
-			}
+			refs = append(refs, ref)
+		}
+		if len(refs) > 0 {
 			d.Kick(refs...)
-			if len(members) < scanPage {
-				break
-			}
 		}
 	}
 }

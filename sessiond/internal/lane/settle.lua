@@ -20,7 +20,8 @@ if verdict == 'yield' then
 end
 if verdict == 'dead' then
   local cap = tonumber(ARGV[8])
-  redis.call('ZADD', dead, string.format('%.0f', now), ARGV[7])
+  -- In order of death: fences grow, and milliseconds may be the same.
+  redis.call('ZADD', dead, fence, ARGV[7])
   redis.call('HSET', letters, ARGV[7], ARGV[6])
   for _, old in ipairs(redis.call('ZRANGE', dead, 0, -(cap + 1))) do
     redis.call('ZREM', dead, old)
