@@ -43,7 +43,7 @@ func found(t *testing.T, scenarios []scenario, start func(deployment.Config) (de
 			}
 		})
 		d := deployment.Domain{
-			Name:    fmt.Sprintf("%s.callmesh.test", strings.ReplaceAll(sc.name, "_", "-")),
+			Name:    strings.ToLower(sc.name) + ".callmesh.test",
 			Numbers: []string{fmt.Sprintf("+4685%05d", i)},
 			Key:     fmt.Sprintf("secret-of-%s", sc.name),
 			Application: deployment.Application{
