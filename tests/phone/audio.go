@@ -27,7 +27,7 @@ type Statistics struct {
 	Sent                            int
 	// Sources counts the SSRCs that were heard.
 	Sources int
-	// Strange counts packets from elsewhere than the described address.
+	// Strange counts packets from another than the described port.
 	Strange int
 	// Comfort counts packets whose payload type is neither codec nor event.
 	Comfort int
@@ -399,8 +399,9 @@ func (a *Audio) compound(now time.Time) []byte {
 	return append(b, sdes...)
 }
 
-// listen takes what comes from the described address: symmetric RTP. Anything
-// else is a stranger, or a call that had this port before.
+// listen takes what comes from the described port: symmetric RTP. Anything else
+// is a stranger, or a call that had this port before. The host may differ on a
+// machine with several addresses.
 func (a *Audio) listen(conn *net.UDPConn, offset uint16, take func([]byte)) {
 	buf := make([]byte, 2048)
 	for {
@@ -409,7 +410,7 @@ func (a *Audio) listen(conn *net.UDPConn, offset uint16, take func([]byte)) {
 			return
 		}
 		a.mu.Lock()
-		known := from.Addr().Unmap() == a.remote.Addr() && from.Port() == a.remote.Port()+offset
+		known := from.Port() == a.remote.Port()+offset
 		if !known {
 			a.stats.Strange++
 		}
