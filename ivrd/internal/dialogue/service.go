@@ -115,7 +115,7 @@ type Service struct {
 
 // New returns a service without dialogues.
 func New(o Options) *Service {
-	base, cancel := context.WithCancel(context.Background())
+	base, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the life of the service, which Drain ends
 	s := &Service{
 		instance: o.Instance, address: o.Address, store: o.Store, sessions: o.Sessions, media: o.Media,
 		phrases: o.Phrases, peers: o.Peers, forward: o.Forward, limits: o.Limits, log: o.Log, now: o.Now,
