@@ -102,10 +102,10 @@ func TestBrokenUploadStoresNothing(t *testing.T) {
 }
 
 func TestASlowUploadMayTakeLongerThanARequestButMayNotStall(t *testing.T) {
-	h := open(t, func(c *gateway.Config) { c.Limits.BodyTimeout = 300 * time.Millisecond })
+	h := open(t, func(c *gateway.Config) { c.Limits.BodyTimeout = time.Second })
 	slow, w := io.Pipe()
 	go func() {
-		tick := time.NewTicker(100 * time.Millisecond)
+		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
 		for range 8 {
 			<-tick.C
