@@ -133,7 +133,9 @@ func TestASlowUploadMayTakeLongerThanARequestButMayNotStall(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), "request body ended early") {
 		t.Errorf("%s, %v", text, err)
 	}
-	<-h.recordingd.aborted
+	if err := <-h.recordingd.aborted; err == nil {
+		t.Error("the stalled upload ended as if whole")
+	}
 	if _, ok := h.recordingd.files["stalled.wav"]; ok {
 		t.Error("a part of a file was stored")
 	}
