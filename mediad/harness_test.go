@@ -45,29 +45,23 @@ func start(t testing.TB, configure func(*mediad.Config)) *instance {
 	if configure != nil {
 		configure(&cfg)
 	}
-	signer, err := principal.NewSigner(bytes.Repeat([]byte("s"), 32), time.Now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := slog.New(slog.DiscardHandler)
-	net := &mesh.Memory{}
 	in := &instance{metrics: prometheus.NewRegistry()}
-	parts, err := mediad.Parts(cfg, daemon.Env{
-		Service: mediad.Service, Instance: "m1", Mesh: net, Signer: signer, Log: log, Metrics: in.metrics, Now: time.Now,
-	})
+	env := environment(t)
+	env.Metrics = in.metrics
+	parts, err := mediad.Parts(cfg, env)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ready := make(chan struct{})
 	ended := make(chan error, 1)
-	go func() { ended <- run.All(ctx, log, 2*time.Second, func() { close(ready) }, parts...) }()
+	go func() { ended <- run.All(ctx, env.Log, 300*time.Millisecond, func() { close(ready) }, parts...) }()
 	select {
 	case <-ready:
 	case err := <-ended:
 		t.Fatal(err)
 	}
-	dialer := grpckit.NewDialer(net, signer, "sessiond")
+	dialer := grpckit.NewDialer(env.Mesh, env.Signer, "sessiond")
 	conn, err := dialer.Service(mediad.Service)
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +80,19 @@ func start(t testing.TB, configure func(*mediad.Config)) *instance {
 		}
 	})
 	return in
+}
+
+// environment of a mediad without Redis.
+func environment(t testing.TB) daemon.Env {
+	t.Helper()
+	signer, err := principal.NewSigner(bytes.Repeat([]byte("s"), 32), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return daemon.Env{
+		Service: mediad.Service, Instance: "m1", Mesh: &mesh.Memory{}, Signer: signer,
+		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Now: time.Now,
+	}
 }
 
 // gauge reads a metric without labels.

@@ -3,7 +3,14 @@ module github.com/callmesh/callmesh/tests
 go 1.26.0
 
 require (
-	github.com/callmesh/callmesh/allinone v0.0.0
+	github.com/callmesh/callmesh/allinone v0.0.0-00010101000000-000000000000
+	github.com/callmesh/callmesh/ivrd v0.0.0
+	github.com/callmesh/callmesh/kit v0.0.0
+	github.com/callmesh/callmesh/mediad v0.0.0
+	github.com/callmesh/callmesh/proto v0.0.0
+	github.com/callmesh/callmesh/recordingd v0.0.0
+	github.com/callmesh/callmesh/sessiond v0.0.0
+	github.com/prometheus/client_golang v1.25.0
 	go.uber.org/goleak v1.3.0
 )
 
@@ -12,12 +19,6 @@ require (
 	github.com/alicebob/miniredis/v2 v2.40.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/callmesh/callmesh/gateway v0.0.0 // indirect
-	github.com/callmesh/callmesh/ivrd v0.0.0 // indirect
-	github.com/callmesh/callmesh/kit v0.0.0 // indirect
-	github.com/callmesh/callmesh/mediad v0.0.0 // indirect
-	github.com/callmesh/callmesh/proto v0.0.0 // indirect
-	github.com/callmesh/callmesh/recordingd v0.0.0 // indirect
-	github.com/callmesh/callmesh/sessiond v0.0.0 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/emiago/sipgo v1.7.2 // indirect
@@ -31,7 +32,6 @@ require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.31.0 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
-	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
@@ -52,8 +52,8 @@ require (
 	go.uber.org/atomic v1.12.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/net v0.60.0 // indirect
-	golang.org/x/sync v0.23.0 // indirect
-	golang.org/x/sys v0.48.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.42.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260928230214-8a89bd6388cc // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261019180522-ce908d29299b // indirect
@@ -80,3 +80,5 @@ replace github.com/callmesh/callmesh/recordingd => ../recordingd
 replace github.com/callmesh/callmesh/sessiond => ../sessiond
 
 replace github.com/callmesh/callmesh/allinone => ../allinone
+
+replace github.com/callmesh/callmesh/examples => ../examples

@@ -71,6 +71,7 @@ func (c *Call) describeInto(m *Message) {
 		codecs, event = c.Audio.choose(), c.Audio.eventPayload()
 	}
 	c.version++
+	c.streams = 1
 	c.attach(m, describe(c.Audio.local(), codecs, event, c.Audio.reply(), c.session, c.version))
 	if c.answer != nil {
 		c.Audio.begin()
@@ -167,7 +168,6 @@ func (c *Call) requested(tx *serverTx) {
 // reinvited follows a re-INVITE of the far end.
 func (c *Call) reinvited(tx *serverTx) {
 	c.mu.Lock()
-	c.reinvites++
 	c.target = uriOf(tx.request.Get("Contact"))
 	c.answer = nil
 	if len(tx.request.Body) > 0 {

@@ -1,6 +1,7 @@
 package phone
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -57,7 +58,7 @@ type Call struct {
 	gone        bool
 	answer      []byte // last SDP of the far end
 	origin      string
-	reinvites   int // taken from the far end
+	streams     int // m= lines of our newest offer
 }
 
 func (p *Phone) newCall() (*Call, error) {
@@ -98,6 +99,7 @@ func (p *Phone) Dial(uri string, options Options) (*Call, error) {
 	if options.Change != nil {
 		options.Change(m)
 	}
+	c.offers(m.Body)
 	if options.Proxy != "" {
 		c.hop = options.Proxy
 	}
@@ -198,6 +200,13 @@ func (c *Call) requestLocked(method string, seq uint32) *Message {
 func (c *Call) attach(m *Message, sdp []byte) {
 	m.Set("Content-Type", "application/sdp")
 	m.Body = sdp
+}
+
+// offers remembers what an answer must match.
+func (c *Call) offers(sdp []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.streams = bytes.Count(sdp, []byte("m="))
 }
 
 // offer describes the phone anew; the version goes up each time (RFC 3264 §8).
@@ -332,8 +341,8 @@ func (c *Call) hearSDP(m *Message, isAnswer bool) {
 
 // checkAnswer holds an answer to the offer (RFC 3264 §6).
 func (c *Call) checkAnswer(d *Description) {
-	if d.Streams != 1 {
-		c.phone.violation("answer with %d streams to an offer with 1 (RFC 3264 §6)", d.Streams)
+	if d.Streams != c.streams {
+		c.phone.violation("answer with %d streams to an offer with %d (RFC 3264 §6)", d.Streams, c.streams)
 	}
 	for _, payload := range d.Payloads {
 		known := payload == EventPayload

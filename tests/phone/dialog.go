@@ -179,6 +179,7 @@ func (c *Call) Reinvite(ctx context.Context, sdp []byte) (int, error) {
 	m.Add("Contact", "<"+c.phone.URI()+">")
 	if sdp != nil {
 		c.attach(m, sdp)
+		c.offers(sdp)
 	}
 	var ack *Message
 	final, err := c.transact(ctx, m, func(r *Message) {

@@ -3,6 +3,7 @@ package phone
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math"
 	"time"
 )
@@ -103,4 +104,29 @@ func ToneLength(samples []int16, frequency float64) time.Duration {
 		}
 	}
 	return length
+}
+
+// ReadWAV returns the samples of a 16-bit mono RIFF file.
+func ReadWAV(data []byte) ([]int16, error) {
+	if len(data) < 12 || string(data[:4]) != "RIFF" || string(data[8:12]) != "WAVE" {
+		return nil, errors.New("no RIFF WAVE file")
+	}
+	for rest := data[12:]; len(rest) >= 8; {
+		size := int(binary.LittleEndian.Uint32(rest[4:]))
+		body := rest[8:min(8+size, len(rest))]
+		switch string(rest[:4]) {
+		case "fmt ":
+			if len(body) < 16 || binary.LittleEndian.Uint16(body) != 1 || binary.LittleEndian.Uint16(body[2:]) != 1 || binary.LittleEndian.Uint16(body[14:]) != 16 {
+				return nil, errors.New("not 16-bit mono PCM")
+			}
+		case "data":
+			samples := make([]int16, len(body)/2)
+			for i := range samples {
+				samples[i] = int16(binary.LittleEndian.Uint16(body[2*i:]))
+			}
+			return samples, nil
+		}
+		rest = rest[min(8+size+size%2, len(rest)):] // chunks are padded to even
+	}
+	return nil, errors.New("no data chunk")
 }

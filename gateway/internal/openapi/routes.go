@@ -48,3 +48,27 @@ func (r route) matches(segments []string) bool {
 func IsDomain(segment string) bool {
 	return strings.Contains(segment, ".") && strings.Trim(segment, ".0123456789") != ""
 }
+
+// Template returns the path of the document that the escaped path belongs to;
+// "" if there is none.
+func (d *Document) Template(path string) string {
+	segments := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	for _, r := range d.routes {
+		if r.matches(segments) {
+			return "/" + strings.Join(r.segments, "/")
+		}
+	}
+	return ""
+}
+
+// Operations returns every method and path of the document, in order.
+func (d *Document) Operations() []string {
+	var ops []string
+	for _, r := range d.routes {
+		for _, m := range r.methods {
+			ops = append(ops, m+" /"+strings.Join(r.segments, "/"))
+		}
+	}
+	slices.Sort(ops)
+	return ops
+}

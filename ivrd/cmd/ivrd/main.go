@@ -9,18 +9,10 @@ import (
 
 type config struct {
 	daemon.Common `yaml:",inline"`
-<<<<<<< HEAD
 	IVR           ivrd.Config `yaml:"ivr"`
-=======
-	ivrd.Config   `yaml:",inline"`
->>>>>>> ivr
 }
 
 func main() {
 	daemon.Main("ivrd", config{daemon.CommonDefaults(), ivrd.Defaults()},
-<<<<<<< HEAD
 		func(c config, env daemon.Env) ([]run.Part, error) { return ivrd.Parts(c.IVR, env) })
-=======
-		func(c config, env daemon.Env) ([]run.Part, error) { return ivrd.Parts(c.Config, env) })
->>>>>>> ivr
 }

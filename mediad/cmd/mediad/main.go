@@ -1,4 +1,4 @@
-// Command mediad moves the media of calls, as a process of its own.
+// Command mediad holds RTP legs, as a process of its own.
 package main
 
 import (
@@ -13,6 +13,6 @@ type config struct {
 }
 
 func main() {
-	daemon.Main("mediad", config{daemon.CommonDefaults(), mediad.Defaults()},
+	daemon.Main(mediad.Service, config{daemon.CommonDefaults(), mediad.Defaults()},
 		func(c config, env daemon.Env) ([]run.Part, error) { return mediad.Parts(c.Media, env) })
 }

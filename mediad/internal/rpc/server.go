@@ -52,7 +52,7 @@ func (s *Server) CreateLeg(ctx context.Context, r *mediapb.CreateLegRequest) (*m
 	if err != nil {
 		return nil, err
 	}
-	timeout, err := duration("rtp_timeout", r.GetRtpTimeout(), 0)
+	timeout, err := duration("rtp_timeout", r.GetRtpTimeout(), control.DefaultRTPTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -221,9 +221,23 @@ func (s *Server) Watch(r *mediapb.WatchRequest, stream grpc.ServerStreamingServe
 				return err
 			}
 		case <-w.Done():
-			return ended(w.Err())
+			return finish(w, stream)
 		case <-stream.Context().Done():
 			return status.FromContextError(stream.Context().Err()).Err()
+		}
+	}
+}
+
+// finish sends what was queued when the hub ended the watch.
+func finish(w *watch.Watcher, stream grpc.ServerStreamingServer[mediapb.WatchResponse]) error {
+	for {
+		select {
+		case e := <-w.Events():
+			if err := stream.Send(message(&e)); err != nil {
+				return err
+			}
+		default:
+			return ended(w.Err())
 		}
 	}
 }

@@ -5,6 +5,7 @@
 package watch
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -45,6 +46,7 @@ type Hub struct {
 
 	mu       sync.Mutex
 	closed   bool
+	emptied  chan struct{} // closed when the last log goes, for whoever waits
 	logs     map[string]*log
 	watchers map[string]map[*Watcher]struct{} // by controller
 }
@@ -84,6 +86,28 @@ func (h *Hub) Remove(leg string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.logs, leg)
+	if len(h.logs) == 0 && h.emptied != nil {
+		close(h.emptied)
+		h.emptied = nil
+	}
+}
+
+// Settle waits until all legs have told their last, or ctx ends.
+func (h *Hub) Settle(ctx context.Context) {
+	h.mu.Lock()
+	if len(h.logs) == 0 {
+		h.mu.Unlock()
+		return
+	}
+	if h.emptied == nil {
+		h.emptied = make(chan struct{})
+	}
+	emptied := h.emptied
+	h.mu.Unlock()
+	select {
+	case <-emptied:
+	case <-ctx.Done():
+	}
 }
 
 // Attach lets a further controller have the leg's events. What it has not
@@ -150,7 +174,7 @@ func (h *Hub) end(w *Watcher, err error) {
 	if _, ok := h.watchers[w.controller][w]; !ok {
 		return
 	}
-	h.settle()
+	h.note()
 	delete(h.watchers[w.controller], w)
 	if len(h.watchers[w.controller]) == 0 {
 		delete(h.watchers, w.controller)
@@ -159,8 +183,8 @@ func (h *Hub) end(w *Watcher, err error) {
 	close(w.done)
 }
 
-// settle notes which legs are attended now.
-func (h *Hub) settle() {
+// note which legs are attended now.
+func (h *Hub) note() {
 	now := h.now()
 	for _, l := range h.logs {
 		if slices.ContainsFunc(l.controllers, func(c string) bool { return len(h.watchers[c]) > 0 }) {
@@ -210,7 +234,8 @@ func (w *Watcher) Backlog() []Event { return w.backlog }
 // Events that happen from then on.
 func (w *Watcher) Events() <-chan Event { return w.queue }
 
-// Done is closed when the hub ends the watch; Err says why.
+// Done is closed when the hub ends the watch; Err says why. Events may still
+// be queued then.
 func (w *Watcher) Done() <-chan struct{} { return w.done }
 
 // Err is valid after Done.
@@ -228,7 +253,7 @@ func (w *Watcher) Close() {
 func (h *Hub) Unattended(patience time.Duration) (legs []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.settle()
+	h.note()
 	now := h.now()
 	for id, l := range h.logs {
 		if now.Sub(l.attended) > patience {

@@ -140,7 +140,12 @@ func (c *Checker) check(m *header.Message, scanErr error, stream bool, size int,
 // requestLine splits the first line. version is empty if this is no SIP request
 // at all; a refusal says that it is one, but not well made.
 func requestLine(line string) (method, uri, version string, r *refusal) {
-	at := strings.LastIndex(strings.ToUpper(line), "SIP/")
+	at := len(line) - len("SIP/")
+	for ; at > 0; at-- { // the last one; a lower-case copy could have another length
+		if strings.EqualFold(line[at:at+len("SIP/")], "SIP/") {
+			break
+		}
+	}
 	if at <= 0 || line[at-1] != ' ' {
 		return "", "", "", nil
 	}
@@ -171,7 +176,7 @@ func mandatory(m *header.Message) *refusal {
 		return bad("Bad call-id")
 	}
 	for _, line := range m.Lines("via") {
-		for _, hop := range strings.Split(line, ",") {
+		for hop := range header.Elements(line, ',') {
 			via, err := header.ParseVia(strings.TrimSpace(hop))
 			if err != nil || !via.Params.Valid() {
 				return bad("Bad via")

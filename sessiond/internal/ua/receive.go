@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -46,7 +47,7 @@ func (u *UA) receive(raw []byte, fl *flow) {
 // admit checks a request, and answers or drops it if it is not to be served.
 func (u *UA) admit(m header.Message, scanErr error, raw []byte, fl *flow) (*request, bool) {
 	r := &request{m: m, raw: raw, flow: fl, received: time.Now()}
-	v := u.checker.Request(&r.m, scanErr, fl.reliable(), len(raw))
+	v := u.verdict(&r.m, scanErr, fl.reliable(), len(raw))
 	r.method, r.uri, r.sdp = v.Method, v.URI, v.SDP
 	if v.Outcome == sipcheck.Drop {
 		u.m.dropped.WithLabelValues(v.Label).Inc()
@@ -67,6 +68,18 @@ func (u *UA) admit(m header.Message, scanErr error, raw []byte, fl *flow) (*requ
 		return nil, false
 	}
 	return r, true
+}
+
+// verdict asks the checker. Should a message ever break it, that message is
+// dropped, and not the calls of everybody else with it.
+func (u *UA) verdict(m *header.Message, scanErr error, stream bool, size int) (v sipcheck.Verdict) {
+	defer func() {
+		if p := recover(); p != nil {
+			u.log.Error("SIP validation panicked", "panic", p, "stack", string(debug.Stack()))
+			v = sipcheck.Verdict{Outcome: sipcheck.Drop, Label: "panic"}
+		}
+	}()
+	return u.checker.Request(m, scanErr, stream, size)
 }
 
 // replyFlow is where answers go: the connection, or for UDP the source address
@@ -121,7 +134,7 @@ func (u *UA) dispatch(r *request) {
 		return
 	}
 	if t != nil {
-		t.again(r)
+		t.again()
 		return
 	}
 	inDialog := r.m.Tag("to") != ""
@@ -139,6 +152,8 @@ func (u *UA) dispatch(r *request) {
 	case "OPTIONS":
 		if inDialog {
 			u.withLeg(r, u.receiveOptions)
+		} else if u.draining.Load() { // it is how a proxy asks whether to send calls
+			u.answer(r, 503, "Service Unavailable", retryAfter)
 		} else {
 			u.answer(r, 200, "OK", allow, supportedHeader, acceptSDP)
 		}

@@ -79,6 +79,10 @@ func Scan(raw []byte) (Message, error) {
 				bad = ErrMalformed
 				continue
 			}
+			if bytes.ContainsAny(line, "\r\x00") {
+				bad = ErrMalformed
+				continue
+			}
 			last := &m.Fields[len(m.Fields)-1]
 			last.Value = strings.TrimSpace(last.Value + " " + string(bytes.TrimSpace(line)))
 			continue
@@ -112,7 +116,8 @@ func parseField(line []byte) (Field, bool) {
 		return Field{}, false
 	}
 	name = bytes.TrimRight(name, " \t")
-	if !IsToken(string(name)) {
+	// A lone CR or a zero byte would end the line for somebody further on.
+	if !IsToken(string(name)) || bytes.ContainsAny(value, "\r\x00") {
 		return Field{}, false
 	}
 	f := Field{Name: string(name), Value: string(bytes.TrimSpace(value))}

@@ -1,0 +1,3 @@
+module github.com/callmesh/callmesh/examples
+
+go 1.26
