@@ -6,11 +6,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/callmesh/callmesh/kit/fault"
+	"github.com/callmesh/callmesh/kit/run"
 	"github.com/callmesh/callmesh/mediad"
 	"github.com/callmesh/callmesh/mediad/internal/clip"
 	"github.com/callmesh/callmesh/mediad/internal/rtp"
@@ -567,6 +569,20 @@ func TestConfig(t *testing.T) {
 		if err == nil || !bytes.Contains([]byte(err.Error()), []byte(field)) {
 			t.Errorf("%s: err = %v", field, err)
 		}
+	}
+}
+
+func TestAnAddressOfAnotherMachineIsFoundAtStart(t *testing.T) {
+	cfg := mediad.Defaults()
+	cfg.Listen = "192.0.2.1" // of the documentation, nobody's
+	env := environment(t)
+	parts, err := mediad.Parts(cfg, env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = run.All(t.Context(), env.Log, time.Second, nil, parts...)
+	if err == nil || !strings.Contains(err.Error(), "media.listen") || !strings.Contains(err.Error(), "192.0.2.1") {
+		t.Errorf("err = %v", err)
 	}
 }
 

@@ -128,8 +128,11 @@ func (m *Media) do(ctx context.Context, id string, apply func(l *leg.Leg, now ti
 
 // gone says what a shard's refusal means to a caller.
 func gone(err error) error {
-	if errors.Is(err, shard.ErrClosed) {
+	switch {
+	case errors.Is(err, shard.ErrClosed):
 		return fault.New(fault.Unavailable, "this media server is going down").Because(err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return fault.New(fault.Timeout, "the media server did not get to it in time").Because(err)
 	}
 	return err
 }

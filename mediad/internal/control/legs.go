@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -112,11 +113,33 @@ func (m *Media) bind(s *shard.Shard, addr netip.Addr, established bool) (engine.
 			return endpoint, port, nil
 		}
 		m.Ports.Release(port)
-		if !errors.Is(err, engine.ErrPortBusy) {
+		switch {
+		case errors.Is(err, engine.ErrPortBusy):
+		case errors.Is(err, engine.ErrNoSockets):
+			m.Log.Error("no socket for a leg", "err", err)
+			return nil, 0, fault.New(fault.Unavailable, "this media server is full").Because(err)
+		default:
 			return nil, 0, err
 		}
 	}
 	return nil, 0, fault.New(fault.PortsExhausted, "other programs hold the RTP ports")
+}
+
+// Check binds a pair of ports at each address and lets it go, so that an
+// address that is not this machine's is found at start and not by a caller.
+func (m *Media) Check() error {
+	for field, a := range map[string]*Address{"media.listen": m.IPv4, "media.listen6": m.IPv6} {
+		if a == nil {
+			continue
+		}
+		endpoint, port, err := m.bind(m.Shards[0], a.Listen, true)
+		if err != nil {
+			return fmt.Errorf("%s: %w", field, err)
+		}
+		endpoint.Close()
+		m.Ports.Release(port)
+	}
+	return nil
 }
 
 // forget takes a leg out of the maps.
