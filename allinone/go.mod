@@ -76,3 +76,7 @@ replace github.com/callmesh/callmesh/mediad => ../mediad
 replace github.com/callmesh/callmesh/recordingd => ../recordingd
 
 replace github.com/callmesh/callmesh/sessiond => ../sessiond
+
+require github.com/callmesh/callmesh/examples v0.0.0
+
+replace github.com/callmesh/callmesh/examples => ../examples

@@ -36,7 +36,7 @@ func (s *sessiond) buildServices() error {
 		"EndDialogue": ivrd.Or(sessiond),
 	})
 	s.server.Add(&sessionpb.Peers_ServiceDesc, &rpc.Peers{Instance: s.env.Instance, Phone: s.phone}, map[string]grpckit.Access{
-		"DeliverSip": sessiond, "Ping": sessiond,
+		"Deliver": sessiond, "Ping": sessiond,
 	})
 	s.server.Add(&mediaservicepb.Calls_ServiceDesc,
 		&rpc.Mediaservice{Verbs: s.control, Reply: reply.NewSigner(s.keys.Reply, s.env.Now), Peers: s.peers}, map[string]grpckit.Access{

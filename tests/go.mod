@@ -80,3 +80,5 @@ replace github.com/callmesh/callmesh/recordingd => ../recordingd
 replace github.com/callmesh/callmesh/sessiond => ../sessiond
 
 replace github.com/callmesh/callmesh/allinone => ../allinone
+
+replace github.com/callmesh/callmesh/examples => ../examples

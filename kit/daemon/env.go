@@ -25,10 +25,10 @@ type Env struct {
 	Instance string
 	Mesh     mesh.Mesh
 	// Creds are the transport credentials of the gRPC server; none in memory.
-	Creds  []grpc.ServerOption
-	Signer   *principal.Signer
-	Log      *slog.Logger
-	Metrics  prometheus.Registerer
+	Creds   []grpc.ServerOption
+	Signer  *principal.Signer
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
 	// Redis is nil for daemons that keep no state there.
 	Redis redis.UniversalClient
 	// Reflection shows the gRPC services to explorers; off in production.

@@ -92,7 +92,7 @@ func runDaemon[C Config](ctx context.Context, service string, cfg C, parts func(
 	}, all...)
 	return run.All(ctx, log, base.Grace, func() {
 		ops.Ready()
-		log.Info("ready", "version", Version())
+		log.InfoContext(ctx, "ready", "version", Version())
 	}, all...)
 }
 

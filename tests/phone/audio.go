@@ -27,6 +27,8 @@ type Statistics struct {
 	Sent                            int
 	// Sources counts the SSRCs that were heard.
 	Sources int
+	// Strange counts packets from another than the described port.
+	Strange int
 	// Comfort counts packets whose payload type is neither codec nor event.
 	Comfort int
 	// Longest is the longest time between two packets.
@@ -99,8 +101,8 @@ func newAudio(p *Phone) (*Audio, error) {
 		source: voice{talking: true}, bad: newImpaired(Impairment{}),
 	}
 	a.life, a.end = context.WithCancel(p.life)
-	p.wg.Go(func() { a.listen(rtp, a.receive) })
-	p.wg.Go(func() { a.listen(rtcp, a.report) })
+	p.wg.Go(func() { a.listen(rtp, 0, a.receive) })
+	p.wg.Go(func() { a.listen(rtcp, 1, a.report) })
 	return a, nil
 }
 
@@ -261,11 +263,15 @@ func (a *Audio) Press(ctx context.Context, keys string) (time.Time, error) {
 	if event < 0 {
 		return time.Time{}, errors.New("the far end takes no telephone-event")
 	}
+	last := pressed[len(pressed)-1]
 	select {
-	case <-pressed[len(pressed)-1].done:
+	case <-last.done:
 		return <-pressed[0].begun, nil
 	case <-a.life.Done():
-		return time.Time{}, errors.New("call is over")
+		if len(last.begun) == 0 {
+			return time.Time{}, errors.New("call is over")
+		}
+		return <-pressed[0].begun, nil // the far end acted on the last key while it was down
 	case <-ctx.Done():
 		return time.Time{}, fmt.Errorf("keys not sent: %w", ctx.Err())
 	}
@@ -393,14 +399,25 @@ func (a *Audio) compound(now time.Time) []byte {
 	return append(b, sdes...)
 }
 
-func (a *Audio) listen(conn *net.UDPConn, take func([]byte)) {
+// listen takes what comes from the described port: symmetric RTP. Anything else
+// is a stranger, or a call that had this port before. The host may differ on a
+// machine with several addresses.
+func (a *Audio) listen(conn *net.UDPConn, offset uint16, take func([]byte)) {
 	buf := make([]byte, 2048)
 	for {
-		n, _, err := conn.ReadFromUDPAddrPort(buf)
+		n, from, err := conn.ReadFromUDPAddrPort(buf)
 		if err != nil {
 			return
 		}
-		take(bytes.Clone(buf[:n]))
+		a.mu.Lock()
+		known := from.Port() == a.remote.Port()+offset
+		if !known {
+			a.stats.Strange++
+		}
+		a.mu.Unlock()
+		if known {
+			take(bytes.Clone(buf[:n]))
+		}
 	}
 }
 

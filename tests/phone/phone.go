@@ -193,7 +193,9 @@ func (p *Phone) keep(m *Message) {
 
 // receive takes one message from the network.
 func (p *Phone) receive(data []byte, reply func([]byte) error) {
-	if p.life.Err() != nil || len(data) < 5 { // keep-alives are shorter
+	// Keep-alives are shorter than any message. What begins like RTP (RFC 7983
+	// §7) is meant for the port's last owner.
+	if p.life.Err() != nil || len(data) < 5 || data[0]>>6 == 2 {
 		return
 	}
 	m, err := ParseMessage(data)

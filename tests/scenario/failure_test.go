@@ -24,7 +24,7 @@ func madApplications() []mad {
 		{"empty", plain(sink.Empty()), "newCall response empty", "Empty body in getIvrCommand response"},
 		{"failing", plain(sink.Fail(http.StatusInternalServerError)), failed, asked},
 		{"refusing", plain(sink.Fail(http.StatusNotFound)), failed, asked},
-		{"garbage", plain(sink.Garbage()), failed, asked},
+		{"garbage", plain(sink.Garbage()), failed, "IVR command failed"},
 		{"huge", plain(sink.Huge(64 << 20)), failed, asked},
 		{"resetting", plain(sink.Reset()), failed, asked},
 		{"redirecting", plain(sink.Redirect("http://127.0.0.1:1/")), failed, asked},
@@ -107,7 +107,7 @@ func privateAddress(s *stage) {
 
 func fallbackDrop(s *stage) {
 	s.app.Script("newCall", sink.Fail(http.StatusInternalServerError))
-	s.phone(phone.Config{}).dial(phone.Options{}).refused(603)
+	s.phone(phone.Config{}).dial(phone.Options{}).refused(480)
 	s.alarm("newCallEventError", "newCall request failed")
 	s.alarm("emergencyFallback", "triggeredByError")
 }

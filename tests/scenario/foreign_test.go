@@ -51,6 +51,9 @@ func callBySIPp(s *stage, name string) {
 	switch name {
 	case "cancel":
 		s.app.Script("newCall", s.app.Slow(time.Minute, sink.IVR()))
+	case "retransmit":
+		s.app.Script("newCall", s.app.Slow(1800*time.Millisecond, sink.IVR()))
+		s.app.Script("getIvrCommand", sink.JSON(say(s.prompt("long.wav", low, 20*time.Second))))
 	case "ivr":
 		s.commands(ask(sink.Object{"maxDigits": 1}, s.prompt("menu.wav", low, time.Second)), bye(s.prompt("bye.wav", middle, 300*time.Millisecond)))
 	case "lateoffer":

@@ -44,7 +44,7 @@ func promptFiles(s *stage) {
 	if status, body := s.rest("GET", s.media("promptfile"), nil); status != 200 || !sameJSON(body, fmt.Sprintf(`{"success":true,"next":null,"files":[{"name":"greeting.wav","size":%d}]}`, len(wav))) {
 		s.Errorf("list: %d %s", status, body)
 	}
-	shorter := wav[:len(wav)/2]
+	shorter := phone.WAV(phone.Tone(low, time.Second/2))
 	if status, _ := s.rest("PUT", file, shorter); status != 200 {
 		s.Errorf("overwrite: %d", status)
 	}
@@ -69,8 +69,9 @@ func promptFiles(s *stage) {
 
 func promptPages(s *stage) {
 	const files = 101 // a page holds 100
+	wav := phone.WAV(phone.Tone(low, 20*time.Millisecond))
 	for i := range files {
-		if status, body := s.rest("PUT", s.media(fmt.Sprintf("promptfile/p%03d.wav", i)), phone.WAV(nil)); status != 200 {
+		if status, body := s.rest("PUT", s.media(fmt.Sprintf("promptfile/p%03d.wav", i)), wav); status != 200 {
 			s.Fatalf("PUT: %d %s", status, body)
 		}
 	}

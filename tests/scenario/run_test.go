@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/callmesh/callmesh/kit/redistest"
 	"github.com/callmesh/callmesh/tests/deployment"
 	"github.com/callmesh/callmesh/tests/sink"
 )
@@ -42,7 +43,7 @@ func found(t *testing.T, scenarios []scenario, start func(deployment.Config) (de
 			}
 		})
 		d := deployment.Domain{
-			Name:    fmt.Sprintf("%s.callmesh.test", strings.ReplaceAll(sc.name, "_", "-")),
+			Name:    strings.ToLower(sc.name) + ".callmesh.test",
 			Numbers: []string{fmt.Sprintf("+4685%05d", i)},
 			Key:     fmt.Sprintf("secret-of-%s", sc.name),
 			Application: deployment.Application{
@@ -89,4 +90,33 @@ func (c *company) play(t *testing.T, scenarios []scenario) {
 			}
 		})
 	}
+}
+
+// TestAllInOne plays the scenarios on callmesh in one process.
+func TestAllInOne(t *testing.T) {
+	scenarios := all()
+	c := found(t, scenarios, func(cfg deployment.Config) (deployment.Deployment, error) {
+		return deployment.AllInOne(t.Context(), cfg)
+	})
+	c.play(t, scenarios)
+}
+
+// TestProcesses plays the same on the five daemons and a real redis-server.
+func TestProcesses(t *testing.T) {
+	scenarios := all()
+	c := found(t, scenarios, func(cfg deployment.Config) (deployment.Deployment, error) {
+		return processes(t, cfg)
+	})
+	c.play(t, scenarios)
+}
+
+// processes builds the daemons and starts them on a redis-server of their own.
+func processes(t *testing.T, cfg deployment.Config) (*deployment.Processes, error) {
+	t.Helper()
+	bin := t.TempDir()
+	if err := deployment.Build(t.Context(), "../..", bin); err != nil {
+		return nil, err
+	}
+	cfg.Redis = redistest.Start(t).URL()
+	return deployment.StartProcesses(t.Context(), bin, cfg)
 }

@@ -220,11 +220,9 @@ func (s *stage) do(method, path, key string, body []byte) response {
 	if key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
 	}
-	if len(body) > 0 {
-		req.Header.Set("Content-Type", "application/json")
-		if !json.Valid(body) {
-			req.Header.Set("Content-Type", "application/octet-stream")
-		}
+	req.Header.Set("Content-Type", "application/json")
+	if strings.HasPrefix(string(body), "RIFF") {
+		req.Header.Set("Content-Type", "audio/wav")
 	}
 	resp, err := http.DefaultClient.Do(req)
 	s.must(err)

@@ -21,7 +21,7 @@ import (
 var scenarios embed.FS
 
 // Scenarios are the names that Run knows.
-var Scenarios = []string{"ivr", "lateoffer", "cancel", "hold", "retransmit", "malformed"}
+var Scenarios = []string{"ivr", "lateoffer", "cancel", "hold", "retransmit", "malformed", "extension"}
 
 // Options change a run.
 type Options struct {

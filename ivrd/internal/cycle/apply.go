@@ -79,9 +79,9 @@ type Problem struct {
 	Index int
 	// Error is phraseError or phraseRemoteCacheTimeout.
 	Error string
-	// Name is the fileName or URL, as the application wrote it.
-	Name   string
-	Reason string
+	// FileName or URL is what the phrase named, the URL without its query.
+	FileName, URL string
+	Reason        string
 }
 
 // Effect is work that a transition asks for.
@@ -285,8 +285,11 @@ func (s State) alarms(problems []Problem) []Effect {
 		} else {
 			details["phrase"] = "backgroundPrompt"
 		}
-		if p.Name != "" {
-			details["source"] = p.Name
+		if p.FileName != "" {
+			details["fileName"] = p.FileName
+		}
+		if p.URL != "" {
+			details["url"] = p.URL
 		}
 		effects = append(effects, Alarm{Key: s.CommandID() + "/" + p.Error + "/" + where, Error: p.Error, Details: details})
 	}

@@ -191,10 +191,7 @@ func backgroundPhrase(bg *command.Background) command.Phrase {
 }
 
 func (r *Resolver) phrase(ctx context.Context, domain string, allowPrivate bool, index int, p command.Phrase) (*Clip, *cycle.Problem) {
-	problem := &cycle.Problem{Index: index, Error: cycle.ErrorPhrase, Name: p.FileName}
-	if p.URL != "" {
-		problem.Name = withoutSecrets(p.URL)
-	}
+	problem := &cycle.Problem{Index: index, Error: cycle.ErrorPhrase, FileName: p.FileName, URL: withoutSecrets(p.URL)}
 	if p.Problem != "" {
 		problem.Reason = p.Problem
 		return nil, problem
@@ -219,7 +216,7 @@ func (r *Resolver) phrase(ctx context.Context, domain string, allowPrivate bool,
 		problem.Reason = "the audio could not be fetched"
 	}
 	if ctx.Err() == nil {
-		r.log.WarnContext(ctx, "phrase cannot be played", "domain", domain, "source", problem.Name, "err", err)
+		r.log.WarnContext(ctx, "phrase cannot be played", "domain", domain, "file", problem.FileName, "url", problem.URL, "err", err)
 	}
 	return nil, problem
 }

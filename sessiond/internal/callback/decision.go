@@ -3,6 +3,7 @@ package callback
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/callmesh/callmesh/sessiond/internal/call"
@@ -137,14 +138,15 @@ func detail(pairs ...string) string {
 
 // jsonFault words a decoding error without Go's type names.
 func jsonFault(err error) string {
-	switch e := err.(type) {
-	case *json.SyntaxError:
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Sprintf("malformed JSON at byte %d", e.Offset)
-	case *json.UnmarshalTypeError:
-		if e.Field == "" {
-			return "a JSON object was expected, not a " + e.Value
-		}
-		return fmt.Sprintf("%s must not be a %s", e.Field, e.Value)
 	}
-	return "malformed JSON"
+	e, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	switch {
+	case !ok:
+		return "malformed JSON"
+	case e.Field == "":
+		return "a JSON object was expected, not a " + e.Value
+	}
+	return fmt.Sprintf("%s must not be a %s", e.Field, e.Value)
 }

@@ -146,7 +146,7 @@ func New(d Deps) (*Control, error) {
 		return nil, err
 	}
 	c := &Control{Deps: d, m: m, sessions: map[uuid.UUID]*live{}, empty: make(chan struct{})}
-	c.life, c.endIt = context.WithCancel(context.Background())
+	c.life, c.endIt = context.WithCancel(context.Background()) //nolint:forbidigo // the life of Control, beyond any request
 	return c, nil
 }
 

@@ -29,7 +29,7 @@ func (l *live) do(ctx context.Context, s call.Session, e call.Effect) {
 	case call.OpenLeg:
 		l.begin(openTimeout, func(ctx context.Context) { l.openLeg(ctx, s) })
 	case call.Accept:
-		l.accept(ctx, s)
+		l.accept(ctx)
 	case call.Reject:
 		l.reject(ctx, e)
 	case call.SendBye:
@@ -78,7 +78,7 @@ func (l *live) reject(ctx context.Context, e call.Reject) {
 
 // accept answers 200. That the caller has cancelled meanwhile is told by an
 // event of its own.
-func (l *live) accept(ctx context.Context, s call.Session) {
+func (l *live) accept(ctx context.Context) {
 	d, err := l.invitation.Accept(l.localSDP(1))
 	switch {
 	case errors.Is(err, ua.ErrCancelled):

@@ -60,11 +60,11 @@ func (c *Control) InfoDigit(_ context.Context, leg ua.LegRef, digit string, d ti
 }
 
 // Reoffered: the far end wants other media, or hold (ua.Calls).
-func (c *Control) Reoffered(_ context.Context, re *ua.Reinvite) {
+func (c *Control) Reoffered(ctx context.Context, re *ua.Reinvite) {
 	l, ok := c.find(re.Leg.Session)
 	if !ok {
 		if err := re.Reject(481, "Call/Transaction Does Not Exist"); err != nil {
-			c.Log.Warn("re-INVITE not answered", "err", err)
+			c.Log.WarnContext(ctx, "re-INVITE not answered", "err", err)
 		}
 		return
 	}

@@ -131,7 +131,7 @@ func (p *Peers) Forward(ctx context.Context, instance string, raw []byte, transp
 	if err != nil {
 		return nil, err
 	}
-	resp, err := sessionpb.NewPeersClient(conn).DeliverSip(ctx, &sessionpb.DeliverSipRequest{
+	resp, err := sessionpb.NewPeersClient(conn).Deliver(ctx, &sessionpb.DeliverRequest{
 		Message: raw, Transport: transport, Source: source, Local: local, Hops: 1,
 	})
 	return resp.GetResponse(), err

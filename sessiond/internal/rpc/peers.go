@@ -19,8 +19,8 @@ type Peers struct {
 	Phone    Phone
 }
 
-// DeliverSip takes a SIP request that arrived at the wrong instance.
-func (s *Peers) DeliverSip(ctx context.Context, req *sessionpb.DeliverSipRequest) (*sessionpb.DeliverSipResponse, error) {
+// Deliver takes a SIP request that arrived at the wrong instance.
+func (s *Peers) Deliver(ctx context.Context, req *sessionpb.DeliverRequest) (*sessionpb.DeliverResponse, error) {
 	if req.GetHops() > 1 {
 		return nil, fault.New(fault.BadRequest, "the message was passed on before").On("hops")
 	}
@@ -28,7 +28,7 @@ func (s *Peers) DeliverSip(ctx context.Context, req *sessionpb.DeliverSipRequest
 	if err != nil {
 		return nil, err
 	}
-	return &sessionpb.DeliverSipResponse{Response: response}, nil
+	return &sessionpb.DeliverResponse{Response: response}, nil
 }
 
 // Ping says that this instance is alive, and which one it is.

@@ -1000,7 +1000,7 @@ func (*EndDialogueResponse) Descriptor() ([]byte, []int) {
 	return file_callmesh_session_v1_session_proto_rawDescGZIP(), []int{9}
 }
 
-type DeliverSipRequest struct {
+type DeliverRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The message as received.
 	Message []byte `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
@@ -1015,20 +1015,20 @@ type DeliverSipRequest struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *DeliverSipRequest) Reset() {
-	*x = DeliverSipRequest{}
+func (x *DeliverRequest) Reset() {
+	*x = DeliverRequest{}
 	mi := &file_callmesh_session_v1_session_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *DeliverSipRequest) String() string {
+func (x *DeliverRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*DeliverSipRequest) ProtoMessage() {}
+func (*DeliverRequest) ProtoMessage() {}
 
-func (x *DeliverSipRequest) ProtoReflect() protoreflect.Message {
+func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_callmesh_session_v1_session_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1040,47 +1040,47 @@ func (x *DeliverSipRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use DeliverSipRequest.ProtoReflect.Descriptor instead.
-func (*DeliverSipRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use DeliverRequest.ProtoReflect.Descriptor instead.
+func (*DeliverRequest) Descriptor() ([]byte, []int) {
 	return file_callmesh_session_v1_session_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *DeliverSipRequest) GetMessage() []byte {
+func (x *DeliverRequest) GetMessage() []byte {
 	if x != nil {
 		return x.Message
 	}
 	return nil
 }
 
-func (x *DeliverSipRequest) GetTransport() string {
+func (x *DeliverRequest) GetTransport() string {
 	if x != nil {
 		return x.Transport
 	}
 	return ""
 }
 
-func (x *DeliverSipRequest) GetSource() string {
+func (x *DeliverRequest) GetSource() string {
 	if x != nil {
 		return x.Source
 	}
 	return ""
 }
 
-func (x *DeliverSipRequest) GetLocal() string {
+func (x *DeliverRequest) GetLocal() string {
 	if x != nil {
 		return x.Local
 	}
 	return ""
 }
 
-func (x *DeliverSipRequest) GetHops() uint32 {
+func (x *DeliverRequest) GetHops() uint32 {
 	if x != nil {
 		return x.Hops
 	}
 	return 0
 }
 
-type DeliverSipResponse struct {
+type DeliverResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The final response as it shall be sent; empty for ACK.
 	Response      []byte `protobuf:"bytes,1,opt,name=response,proto3" json:"response,omitempty"`
@@ -1088,20 +1088,20 @@ type DeliverSipResponse struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *DeliverSipResponse) Reset() {
-	*x = DeliverSipResponse{}
+func (x *DeliverResponse) Reset() {
+	*x = DeliverResponse{}
 	mi := &file_callmesh_session_v1_session_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *DeliverSipResponse) String() string {
+func (x *DeliverResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*DeliverSipResponse) ProtoMessage() {}
+func (*DeliverResponse) ProtoMessage() {}
 
-func (x *DeliverSipResponse) ProtoReflect() protoreflect.Message {
+func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_callmesh_session_v1_session_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1113,12 +1113,12 @@ func (x *DeliverSipResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use DeliverSipResponse.ProtoReflect.Descriptor instead.
-func (*DeliverSipResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use DeliverResponse.ProtoReflect.Descriptor instead.
+func (*DeliverResponse) Descriptor() ([]byte, []int) {
 	return file_callmesh_session_v1_session_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *DeliverSipResponse) GetResponse() []byte {
+func (x *DeliverResponse) GetResponse() []byte {
 	if x != nil {
 		return x.Response
 	}
@@ -2113,14 +2113,14 @@ const file_callmesh_session_v1_session_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eOUTCOME_HANGUP\x10\x01\x12\x12\n" +
 	"\x0eOUTCOME_FAILED\x10\x02\"\x15\n" +
-	"\x13EndDialogueResponse\"\x8d\x01\n" +
-	"\x11DeliverSipRequest\x12\x18\n" +
+	"\x13EndDialogueResponse\"\x8a\x01\n" +
+	"\x0eDeliverRequest\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\fR\amessage\x12\x1c\n" +
 	"\ttransport\x18\x02 \x01(\tR\ttransport\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\tR\x06source\x12\x14\n" +
 	"\x05local\x18\x04 \x01(\tR\x05local\x12\x12\n" +
-	"\x04hops\x18\x05 \x01(\rR\x04hops\"0\n" +
-	"\x12DeliverSipResponse\x12\x1a\n" +
+	"\x04hops\x18\x05 \x01(\rR\x04hops\"-\n" +
+	"\x0fDeliverResponse\x12\x1a\n" +
 	"\bresponse\x18\x01 \x01(\fR\bresponse\")\n" +
 	"\vPingRequest\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\"*\n" +
@@ -2267,10 +2267,9 @@ const file_callmesh_session_v1_session_proto_rawDesc = "" +
 	"\x03Ask\x12\x1f.callmesh.session.v1.AskRequest\x1a .callmesh.session.v1.AskResponse\x12Q\n" +
 	"\x06Notify\x12\".callmesh.session.v1.NotifyRequest\x1a#.callmesh.session.v1.NotifyResponse2q\n" +
 	"\rDialogueOwner\x12`\n" +
-	"\vEndDialogue\x12'.callmesh.session.v1.EndDialogueRequest\x1a(.callmesh.session.v1.EndDialogueResponse2\xb3\x01\n" +
-	"\x05Peers\x12]\n" +
-	"\n" +
-	"DeliverSip\x12&.callmesh.session.v1.DeliverSipRequest\x1a'.callmesh.session.v1.DeliverSipResponse\x12K\n" +
+	"\vEndDialogue\x12'.callmesh.session.v1.EndDialogueRequest\x1a(.callmesh.session.v1.EndDialogueResponse2\xaa\x01\n" +
+	"\x05Peers\x12T\n" +
+	"\aDeliver\x12#.callmesh.session.v1.DeliverRequest\x1a$.callmesh.session.v1.DeliverResponse\x12K\n" +
 	"\x04Ping\x12 .callmesh.session.v1.PingRequest\x1a!.callmesh.session.v1.PingResponseBFZDgithub.com/callmesh/callmesh/proto/gen/callmesh/session/v1;sessionpbb\x06proto3"
 
 var (
@@ -2305,8 +2304,8 @@ var file_callmesh_session_v1_session_proto_goTypes = []any{
 	(*NotifyResponse)(nil),          // 14: callmesh.session.v1.NotifyResponse
 	(*EndDialogueRequest)(nil),      // 15: callmesh.session.v1.EndDialogueRequest
 	(*EndDialogueResponse)(nil),     // 16: callmesh.session.v1.EndDialogueResponse
-	(*DeliverSipRequest)(nil),       // 17: callmesh.session.v1.DeliverSipRequest
-	(*DeliverSipResponse)(nil),      // 18: callmesh.session.v1.DeliverSipResponse
+	(*DeliverRequest)(nil),          // 17: callmesh.session.v1.DeliverRequest
+	(*DeliverResponse)(nil),         // 18: callmesh.session.v1.DeliverResponse
 	(*PingRequest)(nil),             // 19: callmesh.session.v1.PingRequest
 	(*PingResponse)(nil),            // 20: callmesh.session.v1.PingResponse
 	(*Session)(nil),                 // 21: callmesh.session.v1.Session
@@ -2353,14 +2352,14 @@ var file_callmesh_session_v1_session_proto_depIdxs = []int32{
 	11, // 28: callmesh.session.v1.Callbacks.Ask:input_type -> callmesh.session.v1.AskRequest
 	13, // 29: callmesh.session.v1.Callbacks.Notify:input_type -> callmesh.session.v1.NotifyRequest
 	15, // 30: callmesh.session.v1.DialogueOwner.EndDialogue:input_type -> callmesh.session.v1.EndDialogueRequest
-	17, // 31: callmesh.session.v1.Peers.DeliverSip:input_type -> callmesh.session.v1.DeliverSipRequest
+	17, // 31: callmesh.session.v1.Peers.Deliver:input_type -> callmesh.session.v1.DeliverRequest
 	19, // 32: callmesh.session.v1.Peers.Ping:input_type -> callmesh.session.v1.PingRequest
 	8,  // 33: callmesh.session.v1.Sessions.GetSession:output_type -> callmesh.session.v1.GetSessionResponse
 	10, // 34: callmesh.session.v1.Sessions.HangUp:output_type -> callmesh.session.v1.HangUpResponse
 	12, // 35: callmesh.session.v1.Callbacks.Ask:output_type -> callmesh.session.v1.AskResponse
 	14, // 36: callmesh.session.v1.Callbacks.Notify:output_type -> callmesh.session.v1.NotifyResponse
 	16, // 37: callmesh.session.v1.DialogueOwner.EndDialogue:output_type -> callmesh.session.v1.EndDialogueResponse
-	18, // 38: callmesh.session.v1.Peers.DeliverSip:output_type -> callmesh.session.v1.DeliverSipResponse
+	18, // 38: callmesh.session.v1.Peers.Deliver:output_type -> callmesh.session.v1.DeliverResponse
 	20, // 39: callmesh.session.v1.Peers.Ping:output_type -> callmesh.session.v1.PingResponse
 	33, // [33:40] is the sub-list for method output_type
 	26, // [26:33] is the sub-list for method input_type

@@ -433,8 +433,8 @@ var DialogueOwner_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	Peers_DeliverSip_FullMethodName = "/callmesh.session.v1.Peers/DeliverSip"
-	Peers_Ping_FullMethodName       = "/callmesh.session.v1.Peers/Ping"
+	Peers_Deliver_FullMethodName = "/callmesh.session.v1.Peers/Deliver"
+	Peers_Ping_FullMethodName    = "/callmesh.session.v1.Peers/Ping"
 )
 
 // PeersClient is the client API for Peers service.
@@ -443,9 +443,9 @@ const (
 //
 // Peers is spoken among sessionds only.
 type PeersClient interface {
-	// DeliverSip hands a SIP request that arrived at the wrong instance to the
+	// Deliver hands a SIP request that arrived at the wrong instance to the
 	// owner of its session; the answer goes back through the receiving instance.
-	DeliverSip(ctx context.Context, in *DeliverSipRequest, opts ...grpc.CallOption) (*DeliverSipResponse, error)
+	Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error)
 	// Ping answers if this instance is alive and still the one named: asked
 	// before a session is claimed from an owner whose heartbeat has expired.
 	Ping(ctx context.Context, in *PingRequest, opts ...grpc.CallOption) (*PingResponse, error)
@@ -459,10 +459,10 @@ func NewPeersClient(cc grpc.ClientConnInterface) PeersClient {
 	return &peersClient{cc}
 }
 
-func (c *peersClient) DeliverSip(ctx context.Context, in *DeliverSipRequest, opts ...grpc.CallOption) (*DeliverSipResponse, error) {
+func (c *peersClient) Deliver(ctx context.Context, in *DeliverRequest, opts ...grpc.CallOption) (*DeliverResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(DeliverSipResponse)
-	err := c.cc.Invoke(ctx, Peers_DeliverSip_FullMethodName, in, out, cOpts...)
+	out := new(DeliverResponse)
+	err := c.cc.Invoke(ctx, Peers_Deliver_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -485,9 +485,9 @@ func (c *peersClient) Ping(ctx context.Context, in *PingRequest, opts ...grpc.Ca
 //
 // Peers is spoken among sessionds only.
 type PeersServer interface {
-	// DeliverSip hands a SIP request that arrived at the wrong instance to the
+	// Deliver hands a SIP request that arrived at the wrong instance to the
 	// owner of its session; the answer goes back through the receiving instance.
-	DeliverSip(context.Context, *DeliverSipRequest) (*DeliverSipResponse, error)
+	Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error)
 	// Ping answers if this instance is alive and still the one named: asked
 	// before a session is claimed from an owner whose heartbeat has expired.
 	Ping(context.Context, *PingRequest) (*PingResponse, error)
@@ -501,8 +501,8 @@ type PeersServer interface {
 // pointer dereference when methods are called.
 type UnimplementedPeersServer struct{}
 
-func (UnimplementedPeersServer) DeliverSip(context.Context, *DeliverSipRequest) (*DeliverSipResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method DeliverSip not implemented")
+func (UnimplementedPeersServer) Deliver(context.Context, *DeliverRequest) (*DeliverResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Deliver not implemented")
 }
 func (UnimplementedPeersServer) Ping(context.Context, *PingRequest) (*PingResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Ping not implemented")
@@ -528,20 +528,20 @@ func RegisterPeersServer(s grpc.ServiceRegistrar, srv PeersServer) {
 	s.RegisterService(&Peers_ServiceDesc, srv)
 }
 
-func _Peers_DeliverSip_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(DeliverSipRequest)
+func _Peers_Deliver_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeliverRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(PeersServer).DeliverSip(ctx, in)
+		return srv.(PeersServer).Deliver(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: Peers_DeliverSip_FullMethodName,
+		FullMethod: Peers_Deliver_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(PeersServer).DeliverSip(ctx, req.(*DeliverSipRequest))
+		return srv.(PeersServer).Deliver(ctx, req.(*DeliverRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -572,8 +572,8 @@ var Peers_ServiceDesc = grpc.ServiceDesc{
 	HandlerType: (*PeersServer)(nil),
 	Methods: []grpc.MethodDesc{
 		{
-			MethodName: "DeliverSip",
-			Handler:    _Peers_DeliverSip_Handler,
+			MethodName: "Deliver",
+			Handler:    _Peers_Deliver_Handler,
 		},
 		{
 			MethodName: "Ping",
