@@ -101,7 +101,7 @@ func announcePart(env daemon.Env, server *grpckit.Server, media *control.Media, 
 func legsPart(media *control.Media, hub *watch.Hub) run.Part {
 	return run.Part{
 		Name:  "legs",
-		Start: func(context.Context) error { return media.Check() },
+		Start: media.Check,
 		Serve: media.Reap,
 		Stop: func(ctx context.Context) error {
 			defer hub.Close()

@@ -188,14 +188,14 @@ func (m *Media) Drain(ctx context.Context) error {
 		select {
 		case <-emptied:
 		case <-ctx.Done():
-			m.closeAll()
+			m.closeAll(ctx)
 			return fmt.Errorf("%d legs were still up: %w", n, ctx.Err())
 		}
 	}
 }
 
 // closeAll ends the legs that outlived the grace period.
-func (m *Media) closeAll() {
+func (m *Media) closeAll(ctx context.Context) {
 	m.mu.Lock()
 	ids := make([]string, 0, len(m.legs))
 	for id := range m.legs {
@@ -203,8 +203,8 @@ func (m *Media) closeAll() {
 	}
 	m.mu.Unlock()
 	for _, id := range ids {
-		if _, err := m.close(id, "media server is going down"); err != nil {
-			m.Log.Error("leg not closed", "leg", id, "err", err)
+		if _, err := m.close(ctx, id, "media server is going down"); err != nil {
+			m.Log.ErrorContext(ctx, "leg not closed", "leg", id, "err", err)
 		}
 	}
 }
@@ -220,9 +220,9 @@ func (m *Media) Reap(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		for _, id := range m.Hub.Unattended(m.Unattended) {
-			m.Log.Warn("leg has no controller, closing it", "leg", id)
-			if _, err := m.close(id, "no controller watched the leg"); err != nil {
-				m.Log.Error("leg not closed", "leg", id, "err", err)
+			m.Log.WarnContext(ctx, "leg has no controller, closing it", "leg", id)
+			if _, err := m.close(ctx, id, "no controller watched the leg"); err != nil {
+				m.Log.ErrorContext(ctx, "leg not closed", "leg", id, "err", err)
 			}
 		}
 	}
