@@ -3,7 +3,6 @@
 package gateway
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"net/url"
@@ -83,7 +82,7 @@ func Parts(cfg Config, env daemon.Env) ([]run.Part, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := edge.New(context.Background(), edge.Options{
+	server, err := edge.New(edge.Options{
 		Listen: cfg.Listen, Listener: cfg.Listener, PublicURL: public, Limits: edge.Limits(cfg.Limits),
 		Sessiond: sessiond, Recordingd: recordingd, Log: env.Log, Metrics: env.Metrics, Now: env.Now,
 	})

@@ -30,6 +30,8 @@ type mediad struct {
 	steps   chan started
 	stopped chan string
 	puts    int
+	// away: nothing is answered, streams end.
+	away bool
 }
 
 type leg struct {
@@ -76,6 +78,14 @@ func (m *mediad) forgetClips() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.clips = map[string][]byte{}
+}
+
+// goAway makes the instance unreachable, or reachable again.
+func (m *mediad) goAway(away bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.away = away
+	m.wake()
 }
 
 // grant is what sessiond does when somebody else shall command the leg.
@@ -126,6 +136,9 @@ func (m *mediad) wake() {
 }
 
 func (m *mediad) find(id string, grant uint64) (*leg, error) {
+	if m.away {
+		return nil, fault.New(fault.Unavailable, "away")
+	}
 	l := m.legs[id]
 	if l == nil {
 		return nil, fault.New(fault.LegNotFound, "leg not found").On("leg_id")
@@ -223,7 +236,11 @@ func (m *mediad) Watch(req *mediapb.WatchRequest, stream grpc.ServerStreamingSer
 			ready.UnknownLegs = append(ready.UnknownLegs, c.GetLegId())
 		}
 	}
+	away := m.away
 	m.mu.Unlock()
+	if away {
+		return fault.New(fault.Unavailable, "away")
+	}
 	if err := stream.Send(&mediapb.WatchResponse{Event: &mediapb.WatchResponse_Ready{Ready: ready}}); err != nil {
 		return err
 	}
@@ -241,8 +258,11 @@ func (m *mediad) Watch(req *mediapb.WatchRequest, stream grpc.ServerStreamingSer
 				}
 			}
 		}
-		changed := m.changed
+		changed, away := m.changed, m.away
 		m.mu.Unlock()
+		if away {
+			return fault.New(fault.Unavailable, "away")
+		}
 		for _, ev := range due {
 			if err := stream.Send(ev); err != nil {
 				return err

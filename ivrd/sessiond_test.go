@@ -25,6 +25,25 @@ type sessiond struct {
 
 	mu   sync.Mutex
 	keys map[string]bool
+	// refusals is how many calls are still answered with "unavailable".
+	refusals int
+}
+
+// refuse makes the next calls fail as if no sessiond were there.
+func (s *sessiond) refuse(calls int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusals = calls
+}
+
+func (s *sessiond) refused() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refusals == 0 {
+		return nil
+	}
+	s.refusals--
+	return fault.New(fault.Unavailable, "away")
 }
 
 type question struct {
@@ -58,6 +77,9 @@ func (s *sessiond) register(server *grpckit.Server) {
 }
 
 func (s *sessiond) Ask(ctx context.Context, req *sessionpb.AskRequest) (*sessionpb.AskResponse, error) {
+	if err := s.refused(); err != nil {
+		return nil, err
+	}
 	q := &question{AskRequest: req, reply: make(chan reply, 1)}
 	s.asks <- q
 	select {
@@ -69,6 +91,9 @@ func (s *sessiond) Ask(ctx context.Context, req *sessionpb.AskRequest) (*session
 }
 
 func (s *sessiond) Notify(_ context.Context, req *sessionpb.NotifyRequest) (*sessionpb.NotifyResponse, error) {
+	if err := s.refused(); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	seen := s.keys[req.GetDedupeKey()]
 	s.keys[req.GetDedupeKey()] = true
@@ -85,6 +110,9 @@ func (s *sessiond) Notify(_ context.Context, req *sessionpb.NotifyRequest) (*ses
 }
 
 func (s *sessiond) EndDialogue(_ context.Context, req *sessionpb.EndDialogueRequest) (*sessionpb.EndDialogueResponse, error) {
+	if err := s.refused(); err != nil {
+		return nil, err
+	}
 	s.ends <- req
 	return &sessionpb.EndDialogueResponse{}, nil
 }

@@ -102,12 +102,22 @@ func legsPart(media *control.Media, hub *watch.Hub) run.Part {
 		Serve: media.Reap,
 		Stop: func(ctx context.Context) error {
 			defer hub.Close()
-			err := media.Drain(ctx)
-			// The last events are on their way from the shards to the watches.
-			telling, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			draining, cancel := context.WithDeadline(ctx, lastCall(ctx))
 			defer cancel()
-			hub.Settle(telling)
+			err := media.Drain(draining)
+			// The last events are on their way from the shards to the watches.
+			hub.Settle(ctx)
 			return err
 		},
 	}
+}
+
+// lastCall is when legs are cut off: early enough before the end of the grace
+// period that their controllers still hear of it.
+func lastCall(ctx context.Context) time.Time {
+	end, ok := ctx.Deadline()
+	if !ok {
+		end = time.Now().Add(time.Minute)
+	}
+	return end.Add(-min(time.Until(end)/2, time.Second))
 }

@@ -42,11 +42,12 @@ func Parts(cfg Config, env daemon.Env) ([]run.Part, error) {
 	}
 	return []run.Part{ // started top down, stopped bottom up
 		{Name: "peers", Stop: s.dialer.Close},
-		s.archive.part(),
+		s.archive.close(),
 		{Name: "directory", Start: s.loadDirectory, Serve: func(ctx context.Context) error {
 			return s.directory.Follow(ctx, directoryEvery, env.Log)
 		}},
 		{Name: "leases", Serve: s.leases.Run},
+		s.archive.part(),
 		{Name: "callbacks", Serve: s.lanes.Run, Stop: func(context.Context) error { s.hooks.Close(); return nil }},
 		{Name: "media servers", Serve: s.media.Serve},
 		s.server.Part(),
@@ -133,9 +134,7 @@ func (s *sessiond) buildCallbacks() (err error) {
 	if s.store, err = store.New(s.env.Redis, store.Options{CallSecret: s.keys.Partition, Lanes: s.lanes}); err != nil {
 		return err
 	}
-	if s.archive, err = newArchiving(s.cfg.Archive.URL, s.env, s.store, s.leases); err != nil {
-		return err
-	}
+	s.archive = &archiving{url: s.cfg.Archive.URL, env: s.env, sessions: s.store, leases: s.leases}
 	return s.buildControl(client)
 }
 

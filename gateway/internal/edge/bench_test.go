@@ -3,6 +3,7 @@ package edge_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -21,21 +22,25 @@ import (
 )
 
 // bareHandler is the edge without a listener, over peers in memory.
-func bareHandler(b *testing.B) (http.Handler, *grpckit.Dialer) {
+func bareHandler(b testing.TB) (http.Handler, *grpckit.Dialer) {
 	b.Helper()
 	signer, err := principal.NewSigner(bytes.Repeat([]byte{7}, 32), time.Now)
 	if err != nil {
 		b.Fatal(err)
 	}
 	m := &mesh.Memory{}
-	h := &house{sessiond: &sessiond{session: sample()}, recordingd: &recordingd{}}
+	h := &house{sessiond: &sessiond{session: sample()}, recordingd: &recordingd{files: map[string][]byte{}, aborted: make(chan error, 1)}}
 	for _, p := range peers(m, signer, h) {
 		if err := p.Start(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 		done := make(chan error, 1)
 		go func() { done <- p.Serve(context.WithoutCancel(b.Context())) }()
-		b.Cleanup(func() { _ = p.Stop(context.Background()); <-done })
+		b.Cleanup(func() {
+			if err := errors.Join(p.Stop(context.Background()), <-done); err != nil {
+				b.Error(err)
+			}
+		})
 	}
 	d := grpckit.NewDialer(m, signer, "gateway")
 	b.Cleanup(func() { _ = d.Close(context.Background()) })
@@ -43,15 +48,24 @@ func bareHandler(b *testing.B) (http.Handler, *grpckit.Dialer) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := edge.New(b.Context(), edge.Options{
-		Limits: edge.Limits(gateway.Defaults().Limits), Sessiond: sessiond, Recordingd: sessiond,
-		Log: slog.New(slog.NewJSONHandler(io.Discard, nil)), Metrics: prometheus.NewRegistry(), Now: time.Now,
+	recordingd, err := d.Service("recordingd")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := edge.New(edge.Options{
+		Limits: edge.Limits(gateway.Defaults().Limits), Sessiond: sessiond, Recordingd: recordingd,
+		Log: slog.New(slog.NewJSONHandler(&forgetful{}, nil)), Metrics: prometheus.NewRegistry(), Now: time.Now,
 	})
 	if err != nil {
 		b.Fatal(err)
 	}
 	return s.Handler(), d
 }
+
+// forgetful takes the log lines, which cost what they cost in production.
+type forgetful struct{}
+
+func (*forgetful) Write(b []byte) (int, error) { return len(b), nil }
 
 const sessionPath = "/calls/" + domain + "/sessions/" + token
 

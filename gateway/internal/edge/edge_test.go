@@ -5,10 +5,11 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/callmesh/callmesh/kit/fault"
 	callspb "github.com/callmesh/callmesh/proto/gen/callmesh/calls/v1"
 	mediaservicepb "github.com/callmesh/callmesh/proto/gen/callmesh/mediaservice/v1"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -70,6 +71,11 @@ func TestAnswers(t *testing.T) {
 		"wrong method":               {"GET", media + "/hangupcall", "demo-secret", "", nil, 405, `{"message":"Method Not Allowed"}`},
 		"session, wrong method":      {"POST", session, "demo-secret", "{}", nil, 405, `{"status":405,"message":"Method Not Allowed"}`},
 		"method override":            {"POST", media + "/promptfile", "demo-secret", "", []string{"X-HTTP-Method-Override", "GET", "Content-Type", "application/x-www-form-urlencoded"}, 405, `{"message":"Method Not Allowed"}`},
+		"path is no UTF-8":           {"GET", "/calls/" + domain + "/sessions/%ff", "demo-secret", "", nil, 400, `{"status":400,"message":"path or query is not UTF-8"}`},
+		"query is no UTF-8":          {"GET", media + "/promptfile?next=%ff", "demo-secret", "", nil, 400, badRequest("path or query is not UTF-8")},
+		"query is malformed":         {"GET", media + "/promptfile?next=%zz", "demo-secret", "", nil, 400, badRequest("malformed request")},
+		"query names a field twice":  {"GET", media + "/promptfile?next=a&next=b", "demo-secret", "", nil, 400, badRequest("malformed request")},
+		"tag is no UTF-8":            {"GET", media + "/promptfile/no.wav", "demo-secret", "", []string{"If-None-Match", "\"\xff\""}, 404, `{"success":false,"reason":"there is no file no.wav","error":"promptNotFound"}`},
 		"file that is not":           {"GET", media + "/promptfile/no.wav", "demo-secret", "", nil, 404, `{"success":false,"reason":"there is no file no.wav","error":"promptNotFound"}`},
 		"empty file":                 {"PUT", media + "/promptfile/no.wav", "demo-secret", "", nil, 400, `{"success":false,"reason":"the file is empty","error":"promptInvalid"}`},
 		"bad file name":              {"PUT", media + "/promptfile/.no", "demo-secret", "x", nil, 400, badRequest("filename must not begin with a dot")},

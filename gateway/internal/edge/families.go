@@ -20,9 +20,14 @@ import (
 	recordingpb "github.com/callmesh/callmesh/proto/gen/callmesh/recording/v1"
 )
 
+// unused is what the generated registrations ask for and never look at.
+func unused() context.Context {
+	return context.Background() //nolint:forbidigo // requests bring their own
+}
+
 // newMediaservice is the family of contract §1: calls at sessiond, prompt files
 // at recordingd.
-func newMediaservice(ctx context.Context, opts Options, keys *auth.Keys, doc *openapi.Document) (*family, error) {
+func newMediaservice(opts Options, keys *auth.Keys, doc *openapi.Document) (*family, error) {
 	f := (&family{
 		name: "mediaservice", errors: dialect.Mediaservice(), keys: keys, doc: doc,
 		cors: true, bodyBytes: opts.Limits.BodyBytes,
@@ -38,8 +43,8 @@ func newMediaservice(ctx context.Context, opts Options, keys *auth.Keys, doc *op
 		},
 	}
 	errs := errors.Join(
-		mediaservicegw.RegisterCallsHandlerClient(ctx, f.mux, mediaservicepb.NewCallsClient(opts.Sessiond)),
-		mediaservicegw.RegisterPromptFilesHandlerClient(ctx, f.mux, mediaservicepb.NewPromptFilesClient(opts.Recordingd)),
+		mediaservicegw.RegisterCallsHandlerClient(unused(), f.mux, mediaservicepb.NewCallsClient(opts.Sessiond)),
+		mediaservicegw.RegisterPromptFilesHandlerClient(unused(), f.mux, mediaservicepb.NewPromptFilesClient(opts.Recordingd)),
 	)
 	for _, path := range []string{"/mediaservice/{domain}/promptfile/{filename}", "/{domain}/promptfile/{filename}"} {
 		errs = errors.Join(errs,
@@ -55,11 +60,11 @@ func newMediaservice(ctx context.Context, opts Options, keys *auth.Keys, doc *op
 
 // newCloudonix is the family of contract §2. What is not known yet is null
 // (§2.3).
-func newCloudonix(ctx context.Context, opts Options, keys *auth.Keys, doc *openapi.Document) (*family, error) {
+func newCloudonix(opts Options, keys *auth.Keys, doc *openapi.Document) (*family, error) {
 	f := (&family{
 		name: "cloudonix", errors: dialect.Cloudonix(), keys: keys, doc: doc, bodyBytes: opts.Limits.BodyBytes,
 	}).finish(format.New(format.Policy{NullUnset: true}))
-	if err := callsgw.RegisterSessionsHandlerClient(ctx, f.mux, callspb.NewSessionsClient(opts.Sessiond)); err != nil {
+	if err := callsgw.RegisterSessionsHandlerClient(unused(), f.mux, callspb.NewSessionsClient(opts.Sessiond)); err != nil {
 		return nil, fmt.Errorf("cloudonix routes: %w", err)
 	}
 	return f, nil

@@ -6,8 +6,10 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"go.opentelemetry.io/otel/attribute"
@@ -66,7 +68,21 @@ func (f *family) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if !isText(r.URL) {
+		f.fail(w, r, fault.New(fault.BadRequest, "path or query is not UTF-8"))
+		return
+	}
 	f.mux.ServeHTTP(w, r)
+}
+
+// isText tells whether path and query can become strings of a message.
+func isText(u *url.URL) bool {
+	if !utf8.ValidString(u.Path) {
+		return false
+	}
+	// A query that cannot be unescaped is refused where it is parsed.
+	query, err := url.QueryUnescape(u.RawQuery)
+	return err != nil || utf8.ValidString(query)
 }
 
 // preflight answers OPTIONS by contract §1.2, to anybody.

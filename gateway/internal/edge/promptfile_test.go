@@ -89,7 +89,10 @@ func TestBrokenUploadStoresNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	select {
-	case <-h.recordingd.aborted:
+	case err := <-h.recordingd.aborted:
+		if err == nil {
+			t.Error("the upload ended as if whole")
+		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("recordingd never heard of the end")
 	}

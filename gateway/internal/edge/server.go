@@ -62,17 +62,17 @@ type Server struct {
 }
 
 // New returns a server that does not listen yet.
-func New(ctx context.Context, opts Options) (*Server, error) {
+func New(opts Options) (*Server, error) {
 	doc, err := openapi.Load()
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{opts: opts, doc: doc}
 	keys := auth.New(directorypb.NewCredentialsClient(opts.Sessiond), opts.Now)
-	if s.media, err = newMediaservice(ctx, opts, keys, doc); err != nil {
+	if s.media, err = newMediaservice(opts, keys, doc); err != nil {
 		return nil, err
 	}
-	if s.calls, err = newCloudonix(ctx, opts, keys, doc); err != nil {
+	if s.calls, err = newCloudonix(opts, keys, doc); err != nil {
 		return nil, err
 	}
 	seen, err := newObserver(opts)

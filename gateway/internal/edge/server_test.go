@@ -233,7 +233,7 @@ func TestBadConfigs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close() //nolint:errcheck // at its end
+	defer taken.Close()
 	signer, err := principal.NewSigner(bytes.Repeat([]byte{7}, 32), time.Now)
 	if err != nil {
 		t.Fatal(err)

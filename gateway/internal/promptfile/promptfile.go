@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"github.com/callmesh/callmesh/kit/fault"
 	recordingpb "github.com/callmesh/callmesh/proto/gen/callmesh/recording/v1"
@@ -156,7 +157,7 @@ func unquote(tag string) string {
 	if len(tag) > 2 && tag[:2] == "W/" {
 		tag = tag[2:]
 	}
-	if len(tag) >= 2 && tag[0] == '"' && tag[len(tag)-1] == '"' {
+	if len(tag) >= 2 && tag[0] == '"' && tag[len(tag)-1] == '"' && utf8.ValidString(tag) {
 		return tag[1 : len(tag)-1]
 	}
 	return ""

@@ -23,8 +23,12 @@ type NewLeg struct {
 	Grant       uint64
 	Description leg.Description
 	IPv6        bool
-	RTPTimeout  time.Duration
+	// RTPTimeout of 0 means never; DefaultRTPTimeout takes the instance's.
+	RTPTimeout time.Duration
 }
+
+// DefaultRTPTimeout stands for what the instance is configured with.
+const DefaultRTPTimeout time.Duration = -1
 
 // bindAttempts bounds how many pairs are tried when other programs hold ports
 // of our range.
@@ -76,7 +80,7 @@ func (m *Media) create(ctx context.Context, h *handle, n NewLeg, established boo
 	h.local = netip.AddrPortFrom(address.Advertise, h.port)
 	m.Hub.Add(watch.Identity(n.Identity), n.Controller)
 	timeout := n.RTPTimeout
-	if timeout == 0 {
+	if timeout == DefaultRTPTimeout {
 		timeout = m.RTPTimeout
 	}
 	h.leg, err = h.shard.Add(ctx, h.endpoint, leg.Config{

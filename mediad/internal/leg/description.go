@@ -77,7 +77,7 @@ func (d *Description) knows(pt uint8) bool {
 // source is locked anew only if the far end's address changed.
 func (l *Leg) Describe(now time.Duration, d Description) {
 	if d.Remote != l.description.Remote {
-		l.source.move(now)
+		l.source.move(now, l.description.Remote, d.Remote)
 		l.control.address = netip.AddrPort{}
 	}
 	if d.Direction.Receives() && !l.description.Direction.Receives() {

@@ -83,11 +83,16 @@ func (c *candidate) proves(from netip.AddrPort, p *rtp.Packet) bool {
 }
 
 // formerFor is how long packets in flight of the former source are refused.
-const formerFor = 3 * time.Second
+const formerFor = 2 * time.Second
 
-// move unlocks because the far end announced another address.
-func (s *source) move(now time.Duration) {
-	if s.locked {
+// move unlocks because the far end announced another address than before. Who
+// already sends from there stays; who was heard before any address was known
+// (late offer) must prove itself again, but is not shut out.
+func (s *source) move(now time.Duration, before, to netip.AddrPort) {
+	if !s.locked || s.addr == to {
+		return
+	}
+	if before.IsValid() {
 		s.former, s.formerUntil = s.addr, now+formerFor
 	}
 	s.locked, s.candidate = false, candidate{}

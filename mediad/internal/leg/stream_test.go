@@ -164,6 +164,23 @@ func TestAnUpdateOfTheAddressUnlocks(t *testing.T) {
 	}
 }
 
+func TestALateOffer(t *testing.T) {
+	for name, from := range map[string]netip.AddrPort{"announced later": sdp, "behind a NAT": behind} {
+		r := newRig(t, func(_ *leg.Config, d *leg.Description) { d.Remote, d.RemoteRTCP = netip.AddrPort{}, netip.AddrPort{} })
+		r.wait("s")
+		if _, ok := r.tick(); ok {
+			t.Errorf("%s: sent to nowhere", name)
+		}
+		r.from = from
+		r.audio()
+		r.leg.Describe(r.now, r.description())
+		r.audio()
+		if s := mustSend(t, r); s.to != from || r.leg.Statistics().PacketsForeign != 0 {
+			t.Errorf("%s: to %v, %d foreign", name, s.to, r.leg.Statistics().PacketsForeign)
+		}
+	}
+}
+
 func TestANewSSRCOfTheSameSource(t *testing.T) {
 	r := newRig(t, nil)
 	r.press("1")

@@ -52,7 +52,7 @@ func (s *Server) CreateLeg(ctx context.Context, r *mediapb.CreateLegRequest) (*m
 	if err != nil {
 		return nil, err
 	}
-	timeout, err := duration("rtp_timeout", r.GetRtpTimeout(), 0)
+	timeout, err := duration("rtp_timeout", r.GetRtpTimeout(), control.DefaultRTPTimeout)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func TestDirSurvivesARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // at its end
+	defer s.Close()
 	f, after, err := s.Open(t.Context(), "a/b")
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func TestDirFollowsNoLinkOutOfItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // at its end
+	defer s.Close()
 	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func TestAFailingDiskLeavesNoPartOfAFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer s.Close() //nolint:errcheck // at its end
+			defer s.Close()
 			if _, err := s.Put(t.Context(), "a/old", strings.NewReader("old")); err != nil {
 				t.Fatal(err)
 			}

@@ -91,7 +91,7 @@ func (p *Prompts) OpenPrompt(req *recordingpb.OpenPromptRequest, stream grpc.Ser
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	msg := &recordingpb.OpenPromptResponse{Head: head(found)}
 	if req.GetIfNoneMatch() == found.ETag {
 		msg.NotModified = true

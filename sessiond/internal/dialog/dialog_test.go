@@ -202,7 +202,7 @@ func TestURIParts(t *testing.T) {
 		"sip:[2001:db8::1":                    {"", ""},
 		"sip:sips%3Auser%40example.com@x.net": {"sips:user@example.com", "x.net"},
 	} {
-		if got := [2]string{SipUser(uri), SipHost(uri)}; got != want {
+		if got := [2]string{SIPUser(uri), SIPHost(uri)}; got != want {
 			t.Errorf("%s: %q, want %q", uri, got, want)
 		}
 	}

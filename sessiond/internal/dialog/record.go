@@ -4,8 +4,9 @@ import (
 	"slices"
 	"time"
 
-	sessionpb "github.com/callmesh/callmesh/proto/gen/callmesh/session/v1"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	sessionpb "github.com/callmesh/callmesh/proto/gen/callmesh/session/v1"
 )
 
 // ToRecord is the dialog as the session record stores it.

@@ -81,9 +81,9 @@ func stripForRequestLine(uri string) string {
 	return kept
 }
 
-// SipUser returns the user part of a sip, sips or tel URI, unescaped and
+// SIPUser returns the user part of a sip, sips or tel URI, unescaped and
 // without its parameters.
-func SipUser(uri string) string {
+func SIPUser(uri string) string {
 	scheme, rest, ok := strings.Cut(uri, ":")
 	if !ok {
 		return ""
@@ -109,8 +109,8 @@ func SipUser(uri string) string {
 	return user
 }
 
-// SipHost returns the host of a sip or sips URI, without its port.
-func SipHost(uri string) string {
+// SIPHost returns the host of a sip or sips URI, without its port.
+func SIPHost(uri string) string {
 	scheme, rest, ok := strings.Cut(uri, ":")
 	if s := strings.ToLower(scheme); !ok || s != "sip" && s != "sips" {
 		return ""

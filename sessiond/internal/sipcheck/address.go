@@ -60,8 +60,8 @@ func requestURI(uri string) *refusal {
 	}
 	switch strings.ToLower(scheme) {
 	case "sip", "sips":
-		// §19.1.1: a Request-URI has no headers.
-		if !validURI(uri) || strings.Contains(uri, "?") {
+		// §19.1.1: a Request-URI has no headers. A user may have a "?".
+		if !validURI(uri) || strings.Contains(uri[strings.LastIndexByte(uri, '@')+1:], "?") {
 			return bad("Bad Request URI")
 		}
 	case "tel":
@@ -98,15 +98,15 @@ func validURI(uri string) bool {
 }
 
 func validHostPort(rest string) bool {
-	rest, _, _ = strings.Cut(rest, "?")
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
 		if at == 0 {
 			return false
 		}
 		rest = rest[at+1:]
 	}
+	rest, _, _ = strings.Cut(rest, "?")
 	rest, _, _ = strings.Cut(rest, ";")
-	host, port := rest, ""
+	var host, port string
 	if strings.HasPrefix(rest, "[") {
 		end := strings.IndexByte(rest, ']')
 		if end < 0 {

@@ -2,6 +2,7 @@ package sipcheck
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -46,6 +47,10 @@ func understand(m *header.Message, v *Verdict) *refusal {
 			}
 			return refuse(415, "Unsupported Media Type", Header{"Accept-Encoding", "identity"}, acceptSDP)
 		}
+	}
+	if m.Count("content-type") == 0 && bytes.HasPrefix(m.Body, []byte("v=0")) {
+		v.SDP = m.Body // said by nobody, and plain to see
+		return nil
 	}
 	kind, params, err := mime.ParseMediaType(m.Value("content-type"))
 	if err != nil && kind == "" {
@@ -99,7 +104,7 @@ func sdpPart(body []byte, boundary string) ([]byte, bool) {
 	var sdp []byte
 	for range maxParts {
 		p, err := r.NextRawPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return sdp, true
 		}
 		if err != nil {

@@ -176,7 +176,7 @@ func mandatory(m *header.Message) *refusal {
 		return bad("Bad call-id")
 	}
 	for _, line := range m.Lines("via") {
-		for _, hop := range strings.Split(line, ",") {
+		for hop := range header.Elements(line, ',') {
 			via, err := header.ParseVia(strings.TrimSpace(hop))
 			if err != nil || !via.Params.Valid() {
 				return bad("Bad via")

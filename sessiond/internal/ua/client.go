@@ -124,6 +124,7 @@ func (u *UA) Bye(ctx context.Context, d *dialog.Dialog, headers ...Header) error
 			*d = l.d
 			l.mu.Unlock()
 			u.legs.remove(ref)
+			l.terminate()
 		}
 	}
 	code, reason, err := u.do(ctx, req, d, headers)
@@ -181,7 +182,6 @@ func (u *UA) do(ctx context.Context, q dialog.Request, d *dialog.Dialog, headers
 
 // wireRequest is the message for a dialog's request.
 func (u *UA) wireRequest(q dialog.Request, fl *flow, branch string, headers []Header) *sip.Request {
-	// The URI is the far end's text; sipgo writes a raw one as it is.
 	req := sip.NewRequest(sip.RequestMethod(q.Method), rawURI(q.URI))
 	req.AppendHeader(sip.NewHeader("Via", "SIP/2.0/"+strings.ToUpper(fl.transport)+" "+u.hostPort(fl)+";rport;branch="+branch))
 	for _, hop := range q.Route {
@@ -205,12 +205,13 @@ func (u *UA) wireRequest(q dialog.Request, fl *flow, branch string, headers []He
 	return req
 }
 
-// rawURI wraps the text of a URI that is to be sent as it is.
+// rawURI wraps the text of a URI that is to be sent as it is: sipgo takes apart
+// only what says sip, and does not always put it together again alike.
 func rawURI(text string) sip.Uri {
+	scheme, rest, _ := strings.Cut(header.Clean(text), ":")
 	var uri sip.Uri
-	if err := sip.ParseUri(header.Clean(text), &uri); err != nil {
-		uri.Host = header.Clean(text)
-	}
+	_ = sip.ParseUri("raw:"+rest, &uri) // cannot fail for an ASCII scheme
+	uri.Scheme = scheme
 	return uri
 }
 
@@ -273,7 +274,7 @@ func (u *UA) route(ctx context.Context, q dialog.Request, d *dialog.Dialog) (*fl
 // behindNAT tells whether a Contact names a private address while its owner
 // speaks from another one.
 func behindNAT(uri string, source netip.AddrPort) bool {
-	ip, err := netip.ParseAddr(dialog.SipHost(uri))
+	ip, err := netip.ParseAddr(dialog.SIPHost(uri))
 	return err == nil && ip.Unmap() != source.Addr() && (ip.IsPrivate() || ip.IsLoopback() || ip.IsUnspecified())
 }
 

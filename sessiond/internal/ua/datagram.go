@@ -63,7 +63,7 @@ func (d *datagrams) reader() func([]byte) (int, netip.AddrPort, error) {
 }
 
 func (d *datagrams) flow(remote netip.AddrPort) *flow {
-	return &flow{transport: "udp", local: d.local, remote: remote, dest: remote, contactPort: d.local.Port(), send: d.send}
+	return &flow{transport: "udp", local: d.local, remote: remote, dest: remote, contact: d.local, send: d.send}
 }
 
 func (d *datagrams) send(b []byte, to netip.AddrPort) error {

@@ -16,9 +16,9 @@ type flow struct {
 	transport string // "udp", "tcp"
 	local     netip.AddrPort
 	remote    netip.AddrPort
-	// contactPort is the port we can be reached at, which on a connection we
-	// made ourselves is not the local one.
-	contactPort uint16
+	// contact is where we can be reached; on a connection we made ourselves its
+	// port is not the local one.
+	contact netip.AddrPort
 	// dest is where answers go: remote, or for UDP perhaps another port of it.
 	dest netip.AddrPort
 	send func(b []byte, to netip.AddrPort) error

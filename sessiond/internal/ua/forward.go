@@ -85,7 +85,7 @@ func (u *UA) relay(ctx context.Context, r *request, t *txn, ref LegRef, owner st
 	}
 	res, err := u.sendOn(ctx, r, owner)
 	if err != nil || res == nil {
-		u.log.Warn("request not forwarded", "method", r.method, "instance", owner, "err", err)
+		u.log.WarnContext(ctx, "request not forwarded", "method", r.method, "instance", owner, "err", err)
 		u.finish(r, t, 503, "Service Unavailable", retryAfter)
 		return
 	}
@@ -97,7 +97,7 @@ func (u *UA) relay(ctx context.Context, r *request, t *txn, ref LegRef, owner st
 		u.relays.start(k, c)
 	}
 	if err := t.respond(res); err != nil {
-		u.log.Debug("answer not sent", "err", err)
+		u.log.DebugContext(ctx, "answer not sent", "err", err)
 	}
 }
 
@@ -124,7 +124,7 @@ func (u *UA) Deliver(ctx context.Context, raw []byte, transport, source, local s
 		return nil, nil
 	}
 	box := newMailbox()
-	fl := &flow{transport: transport, local: at, remote: remote, dest: remote, contactPort: u.contactPort(transport), send: box.send}
+	fl := &flow{transport: transport, local: at, remote: remote, dest: remote, contact: u.wires.addr(transport), send: box.send}
 	r, ok := u.admit(m, scanErr, raw, fl)
 	if ok {
 		r.relayed = true
@@ -159,8 +159,6 @@ func (u *UA) knownInvite(r *request) []byte {
 	}
 	return nil
 }
-
-func (u *UA) contactPort(transport string) uint16 { return u.wires.addr(transport).Port() }
 
 // mailbox catches the final response of a delivered request. What comes after
 // it is the receiving instance's to repeat.

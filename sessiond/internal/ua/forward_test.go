@@ -108,6 +108,9 @@ func TestRequestsAtTheWrongInstance(t *testing.T) {
 	}
 	first := q.expect(200)
 	again := q.expect(200)
+	if !strings.Contains(first.Value("contact"), a.ua.Addr("udp").String()) {
+		t.Errorf("Contact %q does not lead back to the owner", first.Value("contact"))
+	}
 	if first.Value("via") != again.Value("via") || !strings.Contains(first.Value("via"), "rport=") {
 		t.Errorf("%v", first.Fields)
 	}

@@ -2,6 +2,7 @@ package ua
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 
@@ -19,11 +20,15 @@ func (u *UA) withLeg(r *request, serve func(*request, *txn, *leg)) {
 	ref := LegRef{Session: session, Leg: n}
 	t, fresh := u.begin(r)
 	if !fresh {
-		t.again(r)
+		t.again()
 		return
 	}
 	if l := u.legs.get(ref); l != nil {
 		serve(r, t, l)
+		return
+	}
+	if inv := u.ringing.get(ref); inv != nil {
+		u.receiveEarly(r, t, inv)
 		return
 	}
 	if !u.spawn(func() { u.elsewhere(r, t, ref, serve) }) {
@@ -76,7 +81,22 @@ func (u *UA) receiveBye(r *request, t *txn, l *leg) {
 		return
 	}
 	u.finish(r, t, 200, "OK")
+	l.terminate()
 	u.calls.ByeReceived(u.life, l.ref, reasonText(&r.m))
+}
+
+// receiveEarly takes a request in a dialog that is not confirmed yet. A BYE
+// ends the INVITE as a CANCEL does (RFC 3261 §15.1.2); nothing else is done there.
+func (u *UA) receiveEarly(r *request, t *txn, inv *Invitation) {
+	if r.method != "BYE" || r.m.Value("call-id") != inv.CallID {
+		u.refuseIn(r, t, dialog.NoSuchDialog())
+		return
+	}
+	_, tell := inv.cancel(reasonText(&r.m))
+	u.finish(r, t, 200, "OK")
+	if tell != nil {
+		tell()
+	}
 }
 
 func (u *UA) receiveOptions(r *request, t *txn, l *leg) {
@@ -104,7 +124,7 @@ func (u *UA) receiveInfo(r *request, t *txn, l *leg) {
 	kind, _, _ := strings.Cut(r.m.Value("content-type"), ";")
 	digit, d, err := parseDigit(strings.ToLower(strings.TrimSpace(kind)), r.m.Body)
 	switch {
-	case err == errNoDigits:
+	case errors.Is(err, errNoDigits):
 		u.m.rejected.WithLabelValues("415").Inc()
 		u.finish(r, t, 415, "Unsupported Media Type", Header{"Accept", "application/dtmf-relay, application/dtmf"})
 	case err != nil:
@@ -123,6 +143,7 @@ func (u *UA) receiveReinvite(r *request, t *txn, l *leg) {
 		return
 	}
 	re := &Reinvite{Leg: l.ref, Dialog: d, Offer: r.sdp, u: u, r: r, txn: t, l: l}
+	l.waiting(re)
 	if early := t.cancellable(re.cancel); early != nil {
 		if _, tell := re.cancel(*early); tell != nil {
 			tell()

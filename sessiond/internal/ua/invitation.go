@@ -55,14 +55,14 @@ func party(value string) (Party, bool) {
 	if err != nil {
 		return Party{}, false
 	}
-	return Party{Display: a.Display, URI: a.URI, User: dialog.SipUser(a.URI), Host: dialog.SipHost(a.URI)}, true
+	return Party{Display: a.Display, URI: a.URI, User: dialog.SIPUser(a.URI), Host: dialog.SIPHost(a.URI)}, true
 }
 
 func factsOf(r *request) Facts {
 	m := &r.m
 	f := Facts{
 		CallID: m.Value("call-id"), RequestURI: r.uri,
-		RequestUser: dialog.SipUser(r.uri), RequestHost: dialog.SipHost(r.uri),
+		RequestUser: dialog.SIPUser(r.uri), RequestHost: dialog.SIPHost(r.uri),
 		Diversion: m.List("diversion"), ReferredBy: m.Value("referred-by"), Subject: m.Value("subject"),
 		Privacy: m.Value("privacy"), RemotePartyID: m.Value("remote-party-id"), UserAgent: m.Value("user-agent"),
 		Source: r.flow.remote, Local: r.flow.local, Transport: r.flow.transport, Received: r.received,
@@ -96,7 +96,9 @@ const (
 type Invitation struct {
 	Facts
 
-	u   *UA
+	u *UA
+	// r is let go with the final answer: control may keep the Invitation for as
+	// long as the call lasts.
 	r   *request
 	txn *txn
 
@@ -105,7 +107,6 @@ type Invitation struct {
 	leg   LegRef
 	bound bool
 	tag   string
-	why   string // Reason text of the CANCEL
 }
 
 // Bind ties the INVITE to a leg: our tag carries it from now on, and other
@@ -123,6 +124,7 @@ func (i *Invitation) Bind(ctx context.Context, session uuid.UUID, leg uint8) err
 		return err
 	}
 	i.leg, i.bound, i.tag = ref, true, i.u.tags.Make(session, leg)
+	i.u.ringing.add(ref, i)
 	return nil
 }
 
@@ -176,10 +178,10 @@ func (i *Invitation) Accept(sdp []byte) (dialog.Dialog, error) {
 	d.LocalSDP, d.RemoteSDP, d.Accepted = string(sdp), string(i.Offer), time.Now()
 
 	res := i.r.response(200, "OK", i.tag, sdp, i.u.contact(i.r.flow), allow, supportedHeader, acceptSDP)
-	i.state = answered
+	r := i.end(answered)
 	// The leg, and what waits for the ACK, are there before the ACK can be.
 	l := i.u.legs.add(i.leg, d)
-	l.expectAck(i.u.confirmation(i.leg, i.r, d.InviteCSeq, res))
+	l.expectAck(i.u.confirmation(i.leg, r, d.InviteCSeq, res))
 	if err := i.txn.respond(res); err != nil {
 		i.u.Forget(i.leg)
 		return dialog.Dialog{}, err
@@ -198,9 +200,22 @@ func (i *Invitation) Reject(code int, reason string, headers ...Header) error {
 	if code < 300 || code > 699 {
 		return errBadCode(code)
 	}
-	i.state = answered
+	tag := i.localTag()
+	r := i.end(answered)
 	i.u.m.invites.WithLabelValues(class(code)).Inc()
-	return i.txn.respond(i.r.response(code, reason, i.localTag(), nil, headers...))
+	return i.txn.respond(r.response(code, reason, tag, nil, headers...))
+}
+
+// end closes the INVITE for further answers and returns its request; i.mu is held.
+func (i *Invitation) end(state answerState) *request {
+	r, tag := i.r, i.tag
+	i.state, i.r = state, nil
+	// The transaction stays for half a minute, and need not keep us for it.
+	i.txn.cancellable(func(string) (string, func()) { return tag, nil })
+	if i.bound {
+		i.u.ringing.remove(i.leg)
+	}
+	return r
 }
 
 // localTag is the tag of our answers; i.mu is held.
@@ -220,10 +235,10 @@ func (i *Invitation) cancel(reason string) (tag string, tell func()) {
 	if i.state != pending {
 		return tag, nil
 	}
-	i.state, i.why = cancelled, reason
+	r := i.end(cancelled)
 	bound, leg := i.bound, i.leg
 	return tag, func() {
-		if err := i.txn.respond(i.r.response(487, "Request Terminated", tag, nil)); err != nil {
+		if err := i.txn.respond(r.response(487, "Request Terminated", tag, nil)); err != nil {
 			i.u.log.Debug("487 not sent", "call_id", i.CallID, "err", err)
 		}
 		i.u.m.invites.WithLabelValues("4xx").Inc()

@@ -22,14 +22,14 @@ func (u *UA) receiveInvite(r *request) {
 		u.answer(r, 482, "Loop Detected")
 		return
 	}
-	if u.draining.Load() {
+	if u.draining.Load() || u.txns.size() >= u.cfg.MaxTransactions {
 		u.m.rejected.WithLabelValues("503").Inc()
 		u.answer(r, 503, "Service Unavailable", retryAfter)
 		return
 	}
 	t, fresh := u.begin(r)
 	if !fresh {
-		t.again(r)
+		t.again()
 		return
 	}
 	if u.index == nil {

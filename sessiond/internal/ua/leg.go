@@ -19,6 +19,8 @@ type leg struct {
 	// unacked are our 2xx that wait for their ACK, by CSeq: one, or two while a
 	// re-INVITE overtakes a lost ACK.
 	unacked []*confirmation
+	// reinvite is the far end's that has no final answer.
+	reinvite *Reinvite
 	// dead is set when nothing may be started any more.
 	dead bool
 }
@@ -63,6 +65,12 @@ func (s *legStore) remove(ref LegRef) bool {
 	return true
 }
 
+func (s *legStore) size() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byRef)
+}
+
 func (s *legStore) stop() {
 	s.mu.Lock()
 	s.closed = true
@@ -74,6 +82,40 @@ func (s *legStore) stop() {
 	for _, l := range all {
 		l.stop()
 	}
+}
+
+// early finds the INVITEs that have no final answer, for a BYE in their early
+// dialog (RFC 3261 §15).
+type early struct {
+	mu    sync.Mutex
+	byRef map[LegRef]*Invitation
+}
+
+func (e *early) add(ref LegRef, i *Invitation) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.byRef == nil {
+		e.byRef = make(map[LegRef]*Invitation)
+	}
+	e.byRef[ref] = i
+}
+
+func (e *early) remove(ref LegRef) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.byRef, ref)
+}
+
+func (e *early) get(ref LegRef) *Invitation {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.byRef[ref]
+}
+
+func (e *early) size() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.byRef)
 }
 
 // Forget lets go of a leg: its session has ended, or moved to another instance.
@@ -128,6 +170,26 @@ func (l *leg) endTheirs() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.offers.EndTheirs()
+	l.reinvite = nil
+}
+
+func (l *leg) waiting(re *Reinvite) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reinvite = re
+}
+
+// terminate answers what is open when the dialog ends (RFC 3261 §15.1.2).
+func (l *leg) terminate() {
+	l.mu.Lock()
+	re := l.reinvite
+	l.mu.Unlock()
+	if re == nil {
+		return
+	}
+	if _, tell := re.cancel(""); tell != nil {
+		tell()
+	}
 }
 
 // agreed notes the descriptions of an exchange.

@@ -160,6 +160,12 @@ func (w *wires) addr(transport string) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+func (w *wires) connections() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.streams)
+}
+
 func (w *wires) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -15,9 +15,12 @@ type metrics struct {
 	ackTimeouts prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+func newMetrics(reg prometheus.Registerer, u *UA) (*metrics, error) {
 	vec := func(name, help, label string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "callmesh", Subsystem: "sip", Name: name, Help: help}, []string{label})
+	}
+	gauge := func(name, help string, size func() int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "callmesh", Subsystem: "sip", Name: name, Help: help}, func() float64 { return float64(size()) })
 	}
 	m := &metrics{
 		received:  vec("requests_total", "SIP requests taken in, by method.", "method"),
@@ -28,7 +31,13 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		ackTimeouts: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "callmesh", Subsystem: "sip", Name: "ack_timeouts_total",
 			Help: "2xx answers that were never acknowledged."}),
 	}
-	for _, c := range []prometheus.Collector{m.received, m.dropped, m.rejected, m.forwarded, m.invites, m.ackTimeouts} {
+	for _, c := range []prometheus.Collector{
+		m.received, m.dropped, m.rejected, m.forwarded, m.invites, m.ackTimeouts,
+		gauge("server_transactions", "Server transactions, with those that only absorb retransmissions.", u.txns.size),
+		gauge("dialogs", "Confirmed dialogs held.", u.legs.size),
+		gauge("early_invites", "INVITEs bound to a leg and without final answer.", u.ringing.size),
+		gauge("connections", "Open TCP and TLS connections.", u.wires.connections),
+	} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

@@ -143,7 +143,7 @@ func start(t testing.TB, change ...func(*Config, *Deps)) *rig {
 	c := newControl(t)
 	reg := prometheus.NewRegistry()
 	cfg := Config{Instance: "a", UserAgent: "callmesh"}
-	deps := Deps{Calls: c, Tags: testTags(t), Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Metrics: reg}
+	deps := Deps{Calls: c, Tags: testTags(t), Log: slog.New(slog.DiscardHandler), Metrics: reg}
 	for _, f := range change {
 		f(&cfg, &deps)
 	}
@@ -212,7 +212,12 @@ func dialAddr(t testing.TB, addr, transport string) *phone {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &phone{t: t, conn: conn, transport: strings.ToUpper(transport), in: make(chan header.Message, 1024),
+	return phoneOn(t, conn, strings.ToUpper(transport))
+}
+
+func phoneOn(t testing.TB, conn net.Conn, transport string) *phone {
+	t.Helper()
+	p := &phone{t: t, conn: conn, transport: transport, in: make(chan header.Message, 1024),
 		callID: uuid.NewString() + "@phone", local: conn.LocalAddr().String(), seq: 1}
 	done := make(chan struct{})
 	go func() {
@@ -416,3 +421,9 @@ func (p *phone) expectRequestSkipping(method string) header.Message {
 }
 
 func newRegistry() *prometheus.Registry { return prometheus.NewRegistry() }
+
+// ack sends the ACK to a refusal: in the INVITE's transaction.
+func (p *phone) ack(inv *msg, res header.Message) {
+	p.t.Helper()
+	p.send(&msg{method: "ACK", uri: inv.uri, branch: inv.branch, from: inv.from, to: "<sip:1000@127.0.0.1>;tag=" + res.Tag("to"), seq: inv.seq})
+}

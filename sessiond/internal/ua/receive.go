@@ -134,7 +134,7 @@ func (u *UA) dispatch(r *request) {
 		return
 	}
 	if t != nil {
-		t.again(r)
+		t.again()
 		return
 	}
 	inDialog := r.m.Tag("to") != ""
@@ -152,6 +152,8 @@ func (u *UA) dispatch(r *request) {
 	case "OPTIONS":
 		if inDialog {
 			u.withLeg(r, u.receiveOptions)
+		} else if u.draining.Load() { // it is how a proxy asks whether to send calls
+			u.answer(r, 503, "Service Unavailable", retryAfter)
 		} else {
 			u.answer(r, 200, "OK", allow, supportedHeader, acceptSDP)
 		}

@@ -153,9 +153,9 @@ func (u *UA) contact(f *flow) Header {
 func (u *UA) hostPort(f *flow) string {
 	host := u.cfg.Advertise
 	if host == "" {
-		host = f.local.Addr().WithZone("").String()
+		host = f.contact.Addr().WithZone("").String()
 	}
-	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(int(f.contactPort)))
+	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(int(f.contact.Port())))
 }
 
 func errBadCode(code int) error { return fmt.Errorf("ua: %d is no code of a refusal", code) }

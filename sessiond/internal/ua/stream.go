@@ -67,8 +67,11 @@ func (w *wires) open(u *UA, conn net.Conn, transport string, port uint16) bool {
 	if err != nil {
 		return false
 	}
+	if port == 0 { // no listener: this connection is all there is
+		port = local.Port()
+	}
 	s := &stream{u: u, conn: conn}
-	s.flow = &flow{transport: transport, local: local, remote: remote, dest: remote, contactPort: port, send: s.send}
+	s.flow = &flow{transport: transport, local: local, remote: remote, dest: remote, contact: netip.AddrPortFrom(local.Addr(), port), send: s.send}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed || len(w.streams) >= u.cfg.MaxStreams {

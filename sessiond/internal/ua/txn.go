@@ -87,10 +87,7 @@ func (u *UA) begin(r *request) (t *txn, fresh bool) {
 		t.mergeKey = dialog.MergeKey(&r.m)
 		s.merge[t.mergeKey] = t
 	}
-	// sipgo asks its origin for the method and the transport only.
-	origin := sip.NewRequest(sip.RequestMethod(r.method), sip.Uri{})
-	origin.SetTransport(sip.NetworkToUpper(r.flow.transport))
-	t.tx = sip.NewServerTx(key, origin, r.flow, quiet)
+	t.tx = sip.NewServerTx(key, u.origins[originKind{r.method == "INVITE", r.flow.reliable()}], r.flow, quiet)
 	s.byKey[key] = t
 	closed := s.closed
 	s.mu.Unlock()
@@ -149,13 +146,38 @@ func (t *txn) lastResponse() *sip.Response {
 	return t.last
 }
 
+// originKind tells the requests apart that a transaction can begin with, as far
+// as sipgo's machine asks.
+type originKind struct{ invite, reliable bool }
+
+// newOrigins makes one of each: the machine only reads its origin, and half a
+// minute of transactions would hold a copy each.
+func newOrigins() map[originKind]*sip.Request {
+	all := make(map[originKind]*sip.Request)
+	for _, invite := range []bool{true, false} {
+		for _, reliable := range []bool{true, false} {
+			method, transport := sip.BYE, "UDP"
+			if invite {
+				method = sip.INVITE
+			}
+			if reliable {
+				transport = "TCP"
+			}
+			req := sip.NewRequest(method, sip.Uri{})
+			req.SetTransport(transport)
+			all[originKind{invite, reliable}] = req
+		}
+	}
+	return all
+}
+
 // again takes a retransmission.
-func (t *txn) again(r *request) {
+func (t *txn) again() {
 	t.mu.Lock()
 	acked := t.acked
 	t.mu.Unlock()
 	if !acked {
-		_ = t.tx.Receive(sip.NewRequest(sip.RequestMethod(r.method), sip.Uri{}))
+		_ = t.tx.Receive(t.tx.Origin())
 	}
 }
 

@@ -2,22 +2,21 @@ package ua
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	crand "crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"math/big"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"github.com/google/uuid"
-
-	"github.com/callmesh/callmesh/sessiond/internal/dialog"
 )
 
 func TestAStreamInPieces(t *testing.T) {
@@ -145,124 +144,105 @@ func TestRubbishDoesNoHarm(t *testing.T) {
 	r.expect("bye")
 }
 
-// packets is a UDP socket without a network, for tests in a time bubble.
-type packets struct {
-	in, out chan []byte
-	closed  chan struct{}
-	once    sync.Once
-}
-
-func newPackets() *packets {
-	return &packets{in: make(chan []byte, 100), out: make(chan []byte, 1000), closed: make(chan struct{})}
-}
-
-var farEnd = net.UDPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:5060"))
-
-func (p *packets) ReadFrom(b []byte) (int, net.Addr, error) {
-	select {
-	case m := <-p.in:
-		return copy(b, m), farEnd, nil
-	case <-p.closed:
-		return 0, nil, net.ErrClosed
+// Refusals cost nothing: they are made without a transaction, and made again
+// alike for a retransmission.
+func TestRefusalsOnTheWire(t *testing.T) {
+	r := start(t, func(c *Config, _ *Deps) { c.MaxTransactions = 1 })
+	p := dial(t, r.ua, "udp")
+	for name, c := range map[string]struct {
+		from, to string
+		code     int
+		header   string
+	}{
+		"version":     {"SIP/2.0\r\nVia", "SIP/3.0\r\nVia", 505, ""},
+		"scheme":      {"INVITE sip:", "INVITE nobody:", 416, ""},
+		"hops":        {"Max-Forwards: 70", "Max-Forwards: 0", 483, ""},
+		"extension":   {"Max-Forwards: 70", "Require: 100rel", 420, "unsupported"},
+		"body":        {"application/sdp", "application/pidf+xml", 415, "accept"},
+		"length":      {"Content-Length: ", "Content-Length: 9", 400, ""},
+		"From":        {"From: <sip:alice@127.0.0.1>", "From: \"alice <sip:alice@127.0.0.1>", 400, ""},
+		"no From":     {"From:", "X-From:", 400, ""},
+		"odd To":      {"To: <sip:1000@127.0.0.1>", "t :\r\n  sip:1000@127.0.0.1;x=1\r\nRequire: x", 420, "unsupported"},
+		"no such tag": {"To: <sip:1000@127.0.0.1>", "To: <sip:1000@127.0.0.1>;tag=x", 481, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := strings.Replace(p.text(p.invite(offerSDP)), c.from, c.to, 1)
+			p.write(text)
+			first := p.expect(c.code)
+			p.write(text)
+			again := p.expect(c.code)
+			if first.Tag("to") == "" || first.Tag("to") != again.Tag("to") {
+				t.Errorf("To %q, then %q", first.Value("to"), again.Value("to"))
+			}
+			if c.header != "" && first.Value(c.header) == "" {
+				t.Errorf("no %s in %v", c.header, first.Fields)
+			}
+			if first.Value("call-id") != p.callID || first.Value("cseq") == "" || first.Count("via") != 1 {
+				t.Errorf("%v", first.Fields)
+			}
+			if n := r.ua.txns.size(); n != 0 {
+				t.Errorf("%d transactions", n)
+			}
+		})
 	}
+	p.send(p.invite(offerSDP))
+	p.expect(100)
+	q := dial(t, r.ua, "udp")
+	q.send(q.invite(offerSDP)) // one more than may be kept
+	q.expect(503)
 }
-func (p *packets) WriteTo(b []byte, _ net.Addr) (int, error) {
-	p.out <- append([]byte(nil), b...)
-	return len(b), nil
-}
-func (p *packets) Close() error { p.once.Do(func() { close(p.closed) }); return nil }
-func (p *packets) LocalAddr() net.Addr {
-	return net.UDPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.9:5060"))
-}
-func (p *packets) SetDeadline(time.Time) error      { return nil }
-func (p *packets) SetReadDeadline(time.Time) error  { return nil }
-func (p *packets) SetWriteDeadline(time.Time) error { return nil }
 
-// bubble starts a UA over packets.
-func bubble(t *testing.T) (*control, *UA, *packets) {
-	c := newControl(t)
-	u, err := New(Config{}, Deps{Calls: c, Tags: testTags(t), Log: slog.New(slog.DiscardHandler), Metrics: newRegistry()})
+// A connection of TLS is a stream like any other.
+func TestTLS(t *testing.T) {
+	r := start(t, slow)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn := newPackets()
-	if err := u.AddPacketConn(conn); err != nil {
+	cert := &x509.Certificate{SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(crand.Reader, cert, cert, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := New(Config{}, Deps{Calls: r.control, Tags: testTags(t), Log: r.ua.log, Metrics: newRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.AddListener("tls", l); err != nil {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
 	go func() { served <- u.Serve(t.Context()) }()
-	t.Cleanup(func() {
-		if err := u.Close(context.Background()); err != nil {
+	defer func() {
+		if err := errors.Join(u.Close(t.Context()), <-served); err != nil {
 			t.Error(err)
 		}
-		<-served
-	})
-	return c, u, conn
+	}()
+	roots := x509.NewCertPool()
+	trusted, _ := x509.ParseCertificate(der)
+	roots.AddCert(trusted)
+	conn, err := tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: roots})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := phoneOn(t, conn, "TLS")
+	tr := &rig{control: r.control, ua: u}
+	i, _, ok := talking(t, tr, p)
+	if !strings.Contains(ok.Value("contact"), ";transport=tls") || i.Transport != "tls" {
+		t.Errorf("%v", ok.Fields)
+	}
+	d, _ := u.Dialog(i.Leg())
+	done := make(chan error, 1)
+	go func() { done <- u.Bye(t.Context(), &d) }()
+	p.reply(p.expectRequest("BYE"), "200 OK")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
-
-func TestAByeNobodyAnswers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		_, u, conn := bubble(t)
-		d := dialog.Dialog{CallID: "x", LocalTag: "l", RemoteTag: "r", LocalURI: "sip:1000@a", RemoteURI: "sip:alice@b",
-			RemoteTarget: "sip:alice@192.0.2.1", Transport: "udp", Source: "192.0.2.1:5060"}
-		begin := time.Now()
-		if err := u.Bye(t.Context(), &d); !errors.Is(err, ErrTimeout) {
-			t.Fatalf("err = %v", err)
-		}
-		if took := time.Since(begin); took != 32*time.Second {
-			t.Errorf("gave up after %v, want 64*T1", took)
-		}
-		// §17.1.2.2: at 0, 0.5, 1.5, 3.5, 7.5, 11.5, … 31.5 s.
-		if n := len(conn.out); n != 11 {
-			t.Errorf("sent %d times, want 11", n)
-		}
-		if d.LocalCSeq != 1 {
-			t.Errorf("CSeq %d", d.LocalCSeq)
-		}
-	})
-}
-
-func TestTheRepetitionsOfA2xx(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c, _, conn := bubble(t)
-		conn.in <- []byte("INVITE sip:1000@192.0.2.9 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKa\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\nContact: <sip:a@192.0.2.1>\r\n\r\n")
-		i := <-c.invites
-		if err := i.Bind(t.Context(), uuid.New(), 0); err != nil {
-			t.Fatal(err)
-		}
-		<-conn.out // 100
-		begin := time.Now()
-		if _, err := i.Accept([]byte(offerSDP)); err != nil {
-			t.Fatal(err)
-		}
-		var at []time.Duration
-		for {
-			select {
-			case <-conn.out:
-				at = append(at, time.Since(begin))
-				continue
-			case e := <-c.events:
-				if e.what != "ack timed out" || time.Since(begin) != 32*time.Second {
-					t.Errorf("%q after %v", e.what, time.Since(begin))
-				}
-			}
-			break
-		}
-		ms := time.Millisecond // T1 doubling to T2 (RFC 3261 §13.3.1.4)
-		want := []time.Duration{0, 500 * ms, 1500 * ms, 3500 * ms, 7500 * ms, 11500 * ms, 15500 * ms, 19500 * ms, 23500 * ms, 27500 * ms, 31500 * ms}
-		if fmt.Sprint(at) != fmt.Sprint(want) {
-			t.Errorf("sent at %v, want %v", at, want)
-		}
-		// The transaction is gone too, after timer L.
-		<-time.After(time.Second)
-		synctest.Wait()
-		if n := c.transactions(i.u); n != 0 {
-			t.Errorf("%d transactions are left", n)
-		}
-	})
-}
-
-func (c *control) transactions(u *UA) int { return u.txns.size() }
 
 func TestLimiter(t *testing.T) {
 	now := time.Unix(0, 0)
@@ -293,47 +273,5 @@ func TestLimiter(t *testing.T) {
 	}
 	if n := len(l.young) + len(l.old); n > 2*bucketsPerGeneration {
 		t.Errorf("%d buckets", n)
-	}
-}
-
-// BenchmarkCall is the CPU of INVITE, 200, ACK, BYE, 200 in the UA, without
-// sockets or a network on either side.
-func BenchmarkCall(b *testing.B) {
-	c := newControl(b)
-	u, err := New(Config{Instance: "a"}, Deps{Calls: c, Tags: testTags(b), Log: slog.New(slog.DiscardHandler), Metrics: newRegistry()})
-	if err != nil {
-		b.Fatal(err)
-	}
-	c.onInvite = func(inv *Invitation) {
-		if err := inv.Bind(context.Background(), uuid.New(), 0); err != nil {
-			b.Error(err)
-		}
-		if _, err := inv.Accept([]byte(offerSDP)); err != nil {
-			b.Error(err)
-		}
-	}
-	var last []byte
-	remote := netip.MustParseAddrPort("192.0.2.1:5060")
-	fl := &flow{transport: "udp", local: netip.MustParseAddrPort("192.0.2.9:5060"), remote: remote, dest: remote, contactPort: 5060,
-		send: func(m []byte, _ netip.AddrPort) error { last = append(last[:0], m...); return nil }}
-	format := func(method, tag string, n, seq int, body string) []byte {
-		return fmt.Appendf(nil, "%s sip:1000@192.0.2.9 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1:5060;rport;branch=z9hG4bK%d%s\r\nMax-Forwards: 70\r\nFrom: <sip:alice@192.0.2.1>;tag=from\r\nTo: <sip:1000@192.0.2.9>%s\r\nCall-ID: bench-%d@192.0.2.1\r\nCSeq: %d %s\r\nContact: <sip:alice@192.0.2.1>\r\nUser-Agent: bench\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS\r\nContent-Type: application/sdp\r\nContent-Length: %d\r\n\r\n%s",
-			method, n, method, tag, n, seq, method, len(body), body)
-	}
-	b.ReportAllocs()
-	n := 0
-	for b.Loop() {
-		n++
-		u.receive(format("INVITE", "", n, 1, offerSDP), fl)
-		_, rest, _ := strings.Cut(string(last), "\r\nTo: ")
-		_, tag, _ := strings.Cut(rest[:strings.Index(rest, "\r\n")], ">")
-		u.receive(format("ACK", tag, n, 1, ""), fl)
-		u.receive(format("BYE", tag, n, 2, ""), fl)
-		for range 2 {
-			<-c.events
-		}
-	}
-	if err := u.Close(context.Background()); err != nil {
-		b.Fatal(err)
 	}
 }

@@ -11,7 +11,7 @@ type Params string
 // Get returns a parameter, without quotes. Names are matched in any case and
 // blanks around them are ignored (RFC 3261 §7.3.1).
 func (p Params) Get(name string) (value string, ok bool) {
-	for part := range splitQuoted(string(p), ';') {
+	for part := range Elements(string(p), ';') {
 		k, v, _ := strings.Cut(part, "=")
 		if strings.EqualFold(strings.TrimSpace(k), name) {
 			return Unquote(strings.TrimSpace(v)), true
@@ -27,7 +27,7 @@ func (p Params) Valid() bool {
 		return true
 	}
 	empty := false
-	for part := range splitQuoted(string(p), ';') {
+	for part := range Elements(string(p), ';') {
 		if empty {
 			return false
 		}
@@ -139,7 +139,7 @@ func (m *Message) Top() (Via, error) {
 	if !ok {
 		return Via{}, ErrVia
 	}
-	for first := range splitQuoted(v, ',') {
+	for first := range Elements(v, ',') {
 		return ParseVia(first)
 	}
 	return Via{}, ErrVia

@@ -26,7 +26,7 @@ func IsToken(s string) bool {
 // brackets do not count. Empty elements are left out.
 func SplitList(v string) []string {
 	var all []string
-	for part := range splitQuoted(v, ',') {
+	for part := range Elements(v, ',') {
 		if part = strings.TrimSpace(part); part != "" {
 			all = append(all, part)
 		}
@@ -34,9 +34,9 @@ func SplitList(v string) []string {
 	return all
 }
 
-// splitQuoted yields the parts of v between separators that are neither quoted
+// Elements yields the parts of v between separators that are neither quoted
 // nor within angle brackets.
-func splitQuoted(v string, sep byte) iter.Seq[string] {
+func Elements(v string, sep byte) iter.Seq[string] {
 	return func(yield func(string) bool) {
 		start, angle := 0, false
 		for i := 0; i < len(v); i++ {
