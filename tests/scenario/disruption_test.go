@@ -87,17 +87,19 @@ func TestThousandCalls(t *testing.T) {
 		return deployment.AllInOne(t.Context(), cfg)
 	})
 	s.commands(bye(s.prompt("short.wav", low, 100*time.Millisecond)))
-	s.calls(20, 10)
-	s.settled(20)
+	s.calls(100, 20) // fills the pools of connections
+	s.settled(100)
 	before := census()
 	s.calls(1000, 20)
-	s.settled(1020)
+	s.settled(1100)
 	// Transactions linger for 32 s (RFC 3261 timers J and H).
 	deadline := time.Now().Add(60 * time.Second)
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	var now count
-	for now = census(); now.goroutines > before.goroutines+20 || now.files > before.files+20; now = census() {
+	// Pools of idle connections may still have grown by some; what leaks with a
+	// call would be there a thousand times.
+	for now = census(); now.goroutines > before.goroutines+150 || now.files > before.files+75; now = census() {
 		if time.Now().After(deadline) {
 			var stacks bytes.Buffer
 			_ = dump(&stacks)
@@ -267,8 +269,9 @@ func TestTwoSessionds(t *testing.T) {
 
 // TestBadConfiguration: a daemon that cannot start says what is wrong.
 func TestBadConfiguration(t *testing.T) {
-	bin, dir := t.TempDir(), t.TempDir()
-	if err := deployment.Build(t.Context(), "../..", bin); err != nil {
+	dir := t.TempDir()
+	bin, err := daemons()
+	if err != nil {
 		t.Fatal(err)
 	}
 	taken, err := net.ListenPacket("udp", "127.0.0.1:0")
