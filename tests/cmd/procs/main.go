@@ -42,7 +42,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // what stays in the temporary directory is no failure
 	fmt.Println("building the five daemons")
 	if err := deployment.Build(ctx, ".", dir); err != nil {
 		return err
