@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -33,6 +34,9 @@ type summary struct {
 	parents map[string]bool
 	broken  map[string]bool // packages with a failed test
 }
+
+// complaint is a line that a test itself wrote, by Error, Fatal or Log.
+var complaint = regexp.MustCompile(`(?m)^    \S+\.go:\d+: `)
 
 func newSummary(out io.Writer) *summary {
 	return &summary{
@@ -93,7 +97,7 @@ func (s *summary) takeFailure(e event, key string) {
 	switch {
 	case e.Test != "":
 		s.broken[e.Package] = true
-		if s.parents[key] && !strings.Contains(text, ".go:") {
+		if s.parents[key] && !complaint.MatchString(text) {
 			return // only its subtests failed
 		}
 		s.fail(fmt.Sprintf("%s (%s, %.1f s)", e.Test, e.Package, e.Elapsed), tail(text, 60))

@@ -23,6 +23,7 @@ func TestCountsLeaves(t *testing.T) {
 		`{"Action":"output","Package":"p","Test":"TestA/two","Output":"    a_test.go:7: wrong\n"}`,
 		`{"Action":"pass","Package":"p","Test":"TestA/one"}`,
 		`{"Action":"fail","Package":"p","Test":"TestA/two"}`,
+		`{"Action":"output","Package":"p","Test":"TestA","Output":"redis: pool.go:770: what a library prints\\n"}`,
 		`{"Action":"fail","Package":"p","Test":"TestA"}`,
 		`{"Action":"skip","Package":"p","Test":"TestB"}`,
 		`{"Action":"fail","Package":"p"}`,
