@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/callmesh/callmesh/kit/fault"
+	"github.com/callmesh/callmesh/kit/redistest"
+	"github.com/callmesh/callmesh/kit/registry"
 	"github.com/callmesh/callmesh/kit/run"
 	"github.com/callmesh/callmesh/mediad"
 	"github.com/callmesh/callmesh/mediad/internal/clip"
@@ -543,6 +545,27 @@ func TestLegsThatOutliveTheGracePeriodAreClosed(t *testing.T) {
 	}
 	if lost == "" {
 		t.Error("the controller was not told")
+	}
+}
+
+func TestAnnouncesAddressAndLoad(t *testing.T) {
+	env := environment(t)
+	env.Redis = redistest.Mini(t)
+	in := startIn(t, env, func(c *mediad.Config) { c.Ports = "20000-29999" })
+	in.call(t, newPhone(t), "a")
+	instances := registry.New(env.Redis, env.Log, registry.Options{})
+	until(t, "the announcement", func() bool {
+		list, err := instances.List(t.Context(), mediad.Service)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list) == 1 && list[0].Name == env.Instance && list[0].Address != "" && list[0].Load.Capacity == 5000
+	})
+	if err := in.stop(); err == nil {
+		t.Error("a leg was cut off and nobody said so")
+	}
+	if list, err := instances.List(t.Context(), mediad.Service); err != nil || len(list) != 0 {
+		t.Errorf("after the stop: %v, %v", list, err)
 	}
 }
 
