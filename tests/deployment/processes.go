@@ -98,8 +98,8 @@ func (p *Processes) own(daemon string, cfg Config) string {
 }
 
 func (p *Processes) sessiond(sip string, cfg Config) string {
-	return fmt.Sprintf("sip: { listen: [\"udp:%s\", \"tcp:%s\"], advertise: \"127.0.0.1\" }\narchive: { url: \"sqlite:%s/archive.db\" }\n"+
-		"secret: \"the secret of a deployment for tests\"\n", sip, sip, cfg.Dir) + domainsYAML(cfg.Domains)
+	return fmt.Sprintf("sip: { listen: [\"udp:%s\", \"tcp:%s\"], advertise: \"127.0.0.1\" }\narchive: { url: \"sqlite:%s/archive.db\" }\njournal: { dir: \"%s/journal\" }\n"+
+		"secret: \"the secret of a deployment for tests\"\n", sip, sip, cfg.Dir, cfg.Dir) + domainsYAML(cfg.Domains)
 }
 
 // configure writes the configuration of one process.
