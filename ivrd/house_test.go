@@ -39,7 +39,7 @@ const (
 
 // house is the mesh around ivrd: the other daemons as the test plays them.
 type house struct {
-	t          *testing.T
+	t          testing.TB
 	mesh       *mesh.Memory
 	signer     *principal.Signer
 	log        *slog.Logger
@@ -53,7 +53,7 @@ type house struct {
 	grace time.Duration
 }
 
-func newHouse(t *testing.T, rdb redis.UniversalClient) *house {
+func newHouse(t testing.TB, rdb redis.UniversalClient) *house {
 	t.Helper()
 	signer, err := principal.NewSigner([]byte("a secret of at least thirty-two bytes"), time.Now)
 	if err != nil {
@@ -344,7 +344,7 @@ func (l *line) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 }
 
 // keys returns the store's keys that match.
-func (h *house) keys(t *testing.T, pattern string) []string {
+func (h *house) keys(t testing.TB, pattern string) []string {
 	t.Helper()
 	keys, err := h.rdb.Keys(t.Context(), pattern).Result()
 	if err != nil {
