@@ -35,6 +35,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	domain       = "demo.callmesh.test"
 	mediaAddress = "memory:mediad#m1"
+	secret       = "a secret of at least thirty-two bytes"
 )
 
 // house is the mesh around ivrd: the other daemons as the test plays them.
@@ -55,7 +56,7 @@ type house struct {
 
 func newHouse(t testing.TB, rdb redis.UniversalClient) *house {
 	t.Helper()
-	signer, err := principal.NewSigner([]byte("a secret of at least thirty-two bytes"), time.Now)
+	signer, err := principal.NewSigner([]byte(secret), time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +78,12 @@ func newHouse(t testing.TB, rdb redis.UniversalClient) *house {
 	return h
 }
 
-func (h *house) serve(service string, m mesh.Mesh, register func(*grpckit.Server)) {
+func (h *house) serve(service string, m mesh.Mesh, register func(*grpckit.Server)) *grpckit.Server {
 	h.t.Helper()
 	s := grpckit.NewServer(grpckit.Options{Service: service, Mesh: m, Signer: h.signer, Log: h.log})
 	register(s)
 	h.run(s.Part())
+	return s
 }
 
 // run starts parts and stops them with the test, or when the function that it
