@@ -25,7 +25,8 @@ end
 
 local now = clock()
 local new = tonumber(version) + 1
-if reassert and is[1] and tonumber(is[1]) > new then new = tonumber(is[1]) end
+-- The same owner has written since: a journal is replayed twice after a crash.
+if is[1] and tonumber(is[1]) > new then return {-1} end
 local text = string.format('%.0f', new)
 redis.call('HSET', session, 'ver', text, 'owner', owner, 'epoch', epoch, 'dom', domain, 'rec', ARGV[6], 'nonce', nonce)
 if not is[1] then redis.call('ZADD', KEYS[3], 0, owner .. '/' .. token) end

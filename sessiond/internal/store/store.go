@@ -60,9 +60,10 @@ type Write struct {
 	Append []lane.Entry
 	// Ended queues the session for the archive.
 	Ended bool
-	// Reassert writes whatever version is stored, and creates the session anew if
-	// it is gone, as long as nobody else has claimed it: for the time after a Redis
-	// failover, which may have lost acknowledged writes.
+	// Reassert also writes where Redis knows no version, an earlier one than was
+	// read, or this very write already, as long as nobody else has claimed the
+	// session: for the time after an outage or a failover of Redis, which may have
+	// lost acknowledged writes. A later version is left alone: ErrStaleWrite.
 	Reassert bool
 }
 

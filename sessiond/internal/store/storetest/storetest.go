@@ -214,12 +214,16 @@ func reassert(t *testing.T, s *store.Store) {
 	if v := must(t, s, w); v != 8 {
 		t.Errorf("a lost session came back as version %d, want 8", v)
 	}
-	w.Version, w.Record = 2, []byte("again")
+	w.Record = []byte("again")
 	if v := must(t, s, w); v != 8 {
-		t.Errorf("reasserted from an older version: %d, want 8", v)
+		t.Errorf("the same write, made once more, is version %d, want 8", v)
 	}
 	if got := load(t, s, w.ID); string(got.Record) != "again" {
 		t.Errorf("record %q", got.Record)
+	}
+	w.Version = 6
+	if _, err := s.Save(t.Context(), w); !errors.Is(err, store.ErrStaleWrite) {
+		t.Errorf("an earlier write replaced a later one: %v", err)
 	}
 	w.Reassert, w.Version = false, 8
 	if v := must(t, s, w); v != 9 {
