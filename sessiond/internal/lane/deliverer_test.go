@@ -213,7 +213,7 @@ func TestPolicies(t *testing.T) {
 					return tc.err
 				}
 				i := start(t, rdb, s.send, func(o *lane.Options) {
-					o.Leases, o.Scan = holding(t, rdb, 9), time.Minute
+					o.Leases, o.Scan = holding(t, rdb, 9), 5*time.Minute
 				})
 				session := partition.NewID(9)
 				began := time.Now()
