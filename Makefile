@@ -11,7 +11,7 @@ help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
 run: prompts ## everything in one process, with a demo menu to call
-	@go run ./allinone/cmd/callmesh dev
+	@.ci/go && go run ./allinone/cmd/callmesh dev
 
 test: ## every test, with the race detector; installs what it needs
 	@.ci/go && .ci/need $(TEST_PROGRAMS)
@@ -26,7 +26,7 @@ bench: ## the benchmarks of docs/benchmarks.md
 	@go run ./tests/cmd/bench
 
 lint: .bin/golangci-lint ## golangci-lint over all modules
-	@.bin/golangci-lint run $(addsuffix /...,$(shell go list -m -f '{{.Dir}}'))
+	@.bin/golangci-lint run $$(go list -m -f '{{.Dir}}/...')
 
 gen: .bin/buf ## generated code and OpenAPI from the protos
 	@for template in buf.gen*.yaml; do .bin/buf generate --template $$template; done
@@ -48,8 +48,8 @@ build: ## the five daemons and the callmesh command, into .bin
 	@.ci/go
 	CGO_ENABLED=0 go build -trimpath -o .bin/ $(foreach d,$(DAEMONS),./$(d)/cmd/$(d)) ./allinone/cmd/callmesh
 
-prompts: ## the spoken prompts of the demo menu, into .assets/prompts
-	@.ci/go && .ci/prompts
+prompts: ## a voice for the demo menu, which plays melodies without one
+	@command -v espeak-ng >/dev/null || .ci/need flite:flite || echo "the demo menu will play melodies in place of speech"
 
 docs: ## check that paths, links and make targets named in *.md exist
 	@go run ./tests/cmd/docscheck

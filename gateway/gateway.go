@@ -32,7 +32,8 @@ type Limits struct {
 	// PromptBytes is the largest prompt file.
 	PromptBytes int64 `yaml:"promptBytes"`
 	// HeaderTimeout and BodyTimeout bound how long a request may take to
-	// arrive; prompt files may take as long as they make progress.
+	// arrive, WriteTimeout the answer. A prompt file may take longer, as long as
+	// each piece keeps to them.
 	HeaderTimeout time.Duration `yaml:"headerTimeout"`
 	BodyTimeout   time.Duration `yaml:"bodyTimeout"`
 	WriteTimeout  time.Duration `yaml:"writeTimeout"`

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -189,6 +190,10 @@ type line struct {
 	mu    sync.Mutex
 	cut   bool
 	conns []net.Conn
+	// stall holds up the store's command of that name until the channel closes.
+	stall map[string]chan struct{}
+	// stuck are the commands that were held up.
+	stuck []string
 }
 
 var errCut = errors.New("the line is cut")
@@ -200,6 +205,12 @@ func (l *line) kill() {
 	for _, c := range l.conns {
 		_ = c.Close()
 	}
+}
+
+func (l *line) waiting() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.stuck)
 }
 
 func (l *line) isCut() bool {
@@ -309,6 +320,15 @@ func (l *line) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if l.isCut() {
 			cmd.SetErr(errCut)
 			return errCut
+		}
+		l.mu.Lock()
+		stalled := l.stall[cmd.Name()]
+		l.mu.Unlock()
+		if stalled != nil {
+			l.mu.Lock()
+			l.stuck = append(l.stuck, cmd.Name())
+			l.mu.Unlock()
+			<-stalled
 		}
 		return next(ctx, cmd)
 	}

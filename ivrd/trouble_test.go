@@ -112,6 +112,42 @@ func TestSessiondAway(t *testing.T) {
 	silent(t, h.sessiond.alarms, "another alarm")
 }
 
+// TestStopOvertakesStart: the caller hangs up while the dialogue is starting.
+func TestStopOvertakesStart(t *testing.T) {
+	h := newHouse(t, redistest.Mini(t))
+	a := h.ivrd("a")
+	c := h.call()
+	stalled := make(chan struct{})
+	a.line.mu.Lock()
+	a.line.stall = map[string]chan struct{}{"hget": stalled} // what a start does first
+	a.line.mu.Unlock()
+	started, stopped := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := a.client.Start(t.Context(), c.start())
+		started <- err
+	}()
+	h.until(func() bool { return len(a.line.waiting()) > 0 })
+	go func() {
+		_, err := a.client.Stop(t.Context(), &ivrpb.StopRequest{SessionId: c.session, ParticipantId: c.participant})
+		stopped <- err
+	}()
+	silent(t, stopped, "the stop before the start was done")
+	close(stalled)
+	if err := receive(t, started, "the start"); err != nil {
+		t.Error(err)
+	}
+	if err := receive(t, stopped, "the stop"); err != nil {
+		t.Error(err)
+	}
+	for len(h.sessiond.asks) > 0 {
+		<-h.sessiond.asks // asked between the two, if at all
+	}
+	silent(t, h.sessiond.asks, "a question after the stop")
+	if over := h.rdb.HGet(t.Context(), h.keys(t, "*:dialogue:*")[0], "over").Val(); over != "1" {
+		t.Errorf("over is %q", over)
+	}
+}
+
 func TestPhraseByURL(t *testing.T) {
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(wav(440, 100)) }))
 	defer web.Close()

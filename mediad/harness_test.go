@@ -370,3 +370,15 @@ func (in *instance) run(t testing.TB, leg string, grant uint64, step *mediapb.St
 func seconds(s float64) *durationpb.Duration {
 	return durationpb.New(time.Duration(s * float64(time.Second)))
 }
+
+// until polls with a deadline.
+func until(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for end := time.Now().Add(5 * time.Second); !done(); <-poll.C {
+		if time.Now().After(end) {
+			t.Fatal("not within 5 s: ", what)
+		}
+	}
+}

@@ -52,6 +52,8 @@ func Parts(cfg Config, env daemon.Env) ([]run.Part, error) {
 	})
 	figures.Watch(metrics.Sources{Legs: media.Load, FreePorts: allocator.Free, Clips: clips.Bytes})
 
+	env.Log.Info("media engine", "engine", c.Engine, "shards", c.Shards, "ports", c.Ports)
+
 	server := env.Server().Add(&mediapb.Media_ServiceDesc, rpc.New(media, c.MaxClip), rpc.Access())
 	parts := []run.Part{shardsPart(shards), server.Part()}
 	if env.Redis != nil {
@@ -99,6 +101,7 @@ func announcePart(env daemon.Env, server *grpckit.Server, media *control.Media, 
 func legsPart(media *control.Media, hub *watch.Hub) run.Part {
 	return run.Part{
 		Name:  "legs",
+		Start: media.Check,
 		Serve: media.Reap,
 		Stop: func(ctx context.Context) error {
 			defer hub.Close()

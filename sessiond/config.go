@@ -12,6 +12,7 @@ import (
 type Config struct {
 	SIP     SIP     `yaml:"sip"`
 	Archive Archive `yaml:"archive"`
+	Journal Journal `yaml:"journal"`
 	Calls   Calls   `yaml:"calls"`
 	// Secret is what the keys of tags, replyIds and stored secrets are derived
 	// from; the same in all instances, 32 characters or more.
@@ -50,6 +51,11 @@ type Archive struct {
 	URL string `yaml:"url"`
 }
 
+// Journal keeps the state of live calls on local disk while Redis is away.
+type Journal struct {
+	Dir string `yaml:"dir"`
+}
+
 // Calls bounds calls.
 type Calls struct {
 	// Limit is the longest a call may last.
@@ -65,6 +71,7 @@ func Defaults() Config {
 	return Config{
 		SIP:     SIP{Listen: []string{"udp:127.0.0.1:5060", "tcp:127.0.0.1:5060"}},
 		Archive: Archive{URL: "sqlite:./data/archive.db"},
+		Journal: Journal{Dir: "./data/journal"},
 		Calls:   Calls{Limit: 4 * time.Hour, RTPTimeout: time.Minute},
 	}
 }
@@ -73,6 +80,8 @@ func (c Config) check() error {
 	switch {
 	case len(c.SIP.Listen) == 0:
 		return errors.New("sip.listen: is missing")
+	case c.Journal.Dir == "":
+		return errors.New("journal.dir: is missing")
 	case len(c.Secret) < 32:
 		return fmt.Errorf("secret: %d characters, need at least 32", len(c.Secret))
 	case c.Calls.Limit <= 0:

@@ -24,6 +24,7 @@ import (
 	"github.com/callmesh/callmesh/sessiond/internal/peers"
 	"github.com/callmesh/callmesh/sessiond/internal/reply"
 	"github.com/callmesh/callmesh/sessiond/internal/store"
+	"github.com/callmesh/callmesh/sessiond/internal/store/journal"
 	"github.com/callmesh/callmesh/sessiond/internal/tag"
 	"github.com/callmesh/callmesh/sessiond/internal/ua"
 )
@@ -49,6 +50,8 @@ func Parts(cfg Config, env daemon.Env) ([]run.Part, error) {
 		{Name: "leases", Serve: s.leases.Run},
 		s.archive.part(),
 		{Name: "callbacks", Serve: s.lanes.Run, Stop: func(context.Context) error { s.hooks.Close(); return nil }},
+		{Name: "journal files", Stop: func(context.Context) error { return s.journal.Close() }},
+		{Name: "journal", Serve: s.journal.Run},
 		{Name: "media servers", Serve: s.media.Serve},
 		s.server.Part(),
 		{Name: "heartbeat", Serve: func(ctx context.Context) error {
@@ -79,6 +82,7 @@ type sessiond struct {
 	lanes     *lane.Deliverer
 	hooks     *webhook.Client
 	store     *store.Store
+	journal   *journal.Store
 	archive   *archiving
 	media     *media.Pool
 	control   *control.Control
@@ -134,6 +138,10 @@ func (s *sessiond) buildCallbacks() (err error) {
 	if s.store, err = store.New(s.env.Redis, store.Options{CallSecret: s.keys.Partition, Lanes: s.lanes}); err != nil {
 		return err
 	}
+	s.journal, err = journal.Open(s.store, s.env.Log, s.env.Metrics, journal.Options{Dir: s.cfg.Journal.Dir, Instance: s.env.Instance})
+	if err != nil {
+		return err
+	}
 	s.archive = &archiving{url: s.cfg.Archive.URL, env: s.env, sessions: s.store, leases: s.leases}
 	return s.buildControl(client)
 }
@@ -145,7 +153,7 @@ func (s *sessiond) buildControl(app control.Application) (err error) {
 		RTPTimeout: s.cfg.Calls.RTPTimeout,
 	})
 	s.control, err = control.New(control.Deps{
-		Instance: s.env.Instance, Store: s.store, Directory: s.directory, Media: s.media, Dialogues: dialogues.New(s.dialer),
+		Instance: s.env.Instance, Store: s.journal, Directory: s.directory, Media: s.media, Dialogues: dialogues.New(s.dialer),
 		Application: app, Reply: reply.NewSigner(s.keys.Reply, s.env.Now), PartitionKey: s.keys.Partition,
 		Server: s.node(), Log: s.env.Log, Metrics: s.env.Metrics, Now: s.env.Now, Limit: s.cfg.Calls.Limit,
 	})

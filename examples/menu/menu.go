@@ -108,7 +108,7 @@ func (a *application) newCall(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	a.log.Info("a call comes in", "session", ev.SessionID, "from", ev.CallingParty, "to", ev.CalledParty)
+	a.log.InfoContext(r.Context(), "a call comes in", "session", ev.SessionID, "from", ev.CallingParty, "to", ev.CalledParty)
 	answer(w, map[string]string{"action": "ivr"})
 }
 
@@ -131,7 +131,7 @@ func (a *application) sessionCompleted(w http.ResponseWriter, r *http.Request) {
 	a.mu.Lock()
 	delete(a.calls, ev.SessionID)
 	a.mu.Unlock()
-	a.log.Info("the call is over", "session", ev.SessionID, "reason", ev.Reason)
+	a.log.InfoContext(r.Context(), "the call is over", "session", ev.SessionID, "reason", ev.Reason)
 	answer(w, struct{}{})
 }
 
@@ -141,7 +141,7 @@ func (a *application) told(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	a.log.Info("told", "what", strings.TrimPrefix(r.URL.Path, "/"), "session", ev.SessionID, "error", ev.Error)
+	a.log.InfoContext(r.Context(), "told", "what", strings.TrimPrefix(r.URL.Path, "/"), "session", ev.SessionID, "error", ev.Error)
 	answer(w, struct{}{})
 }
 

@@ -46,10 +46,7 @@ func put(ctx context.Context, client *http.Client, to Platform, name string, wav
 		}
 		req.Header.Set("Authorization", "Bearer "+to.Key)
 		req.Header.Set("Content-Type", "audio/wav")
-		resp, err := client.Do(req)
-		if err == nil {
-			return check(resp)
-		}
+		err = send(client, req)
 		if _, refused := errors.AsType[*net.OpError](err); !refused {
 			return err
 		}
@@ -61,7 +58,11 @@ func put(ctx context.Context, client *http.Client, to Platform, name string, wav
 	}
 }
 
-func check(resp *http.Response) error {
+func send(client *http.Client, req *http.Request) error {
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
 	defer func() { _ = resp.Body.Close() }() // read as far as it is of use
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
 	if err != nil {

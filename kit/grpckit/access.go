@@ -12,6 +12,8 @@ type Access struct {
 	services []string
 	roles    []string
 	anyone   bool
+	// unscoped leaves the check of the domain to the handler.
+	unscoped bool
 }
 
 // Services lets the named daemons call.
@@ -21,12 +23,17 @@ func Services(names ...string) Access { return Access{services: names} }
 // cover: if the request has a domain field, the principal must cover it.
 func Roles(names ...string) Access { return Access{roles: names} }
 
+// Unscoped leaves it to the handler to check that the principal covers the
+// domain: where a request may name one otherwise than by its name.
+func (a Access) Unscoped() Access { a.unscoped = true; return a }
+
 // Or returns the union of two accesses.
 func (a Access) Or(b Access) Access {
 	return Access{
 		services: append(append([]string(nil), a.services...), b.services...),
 		roles:    append(append([]string(nil), a.roles...), b.roles...),
 		anyone:   a.anyone || b.anyone,
+		unscoped: a.unscoped || b.unscoped,
 	}
 }
 
@@ -35,6 +42,15 @@ func anyone() Access { return Access{anyone: true} }
 
 // domainScoped is what requests about one domain have in common.
 type domainScoped interface{ GetDomain() string }
+
+// Covers is nil if the principal may speak for the domain, and DOMAIN_FORBIDDEN
+// otherwise.
+func Covers(p principal.Principal, domain string) error {
+	if p.Covers(domain) {
+		return nil
+	}
+	return fault.New(fault.DomainForbidden, "credential is not valid for domain %s", domain).On("domain")
+}
 
 func (a Access) check(ctx context.Context, req any) error {
 	if a.anyone {
@@ -55,8 +71,8 @@ func (a Access) check(ctx context.Context, req any) error {
 	if !p.HasRole(a.roles...) {
 		return fault.New(fault.Forbidden, "not allowed")
 	}
-	if scoped, ok := req.(domainScoped); ok && !p.Covers(scoped.GetDomain()) {
-		return fault.New(fault.DomainForbidden, "credential is not valid for domain %s", scoped.GetDomain()).On("domain")
+	if scoped, ok := req.(domainScoped); ok && !a.unscoped {
+		return Covers(p, scoped.GetDomain())
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -22,6 +23,8 @@ type Processes struct {
 	bin, dir string
 	sip      string
 	rest     string
+	redis    string
+	targets  strings.Builder // YAML of mesh.targets, the same for all
 	configs  map[string]string
 	ops      map[string]string
 	running  map[string]*process
@@ -59,27 +62,15 @@ func StartProcesses(ctx context.Context, bin string, cfg Config) (*Processes, er
 		return nil, err
 	}
 	p := &Processes{
-		bin: bin, dir: cfg.Dir,
+		bin: bin, dir: cfg.Dir, redis: cfg.Redis,
 		sip: fmt.Sprintf("127.0.0.1:%d", ports[0]), rest: fmt.Sprintf("127.0.0.1:%d", ports[1]),
 		configs: make(map[string]string), ops: make(map[string]string), running: make(map[string]*process),
 	}
-	var targets strings.Builder
 	for i, d := range Daemons {
-		fmt.Fprintf(&targets, "    %s: %q\n", d, fmt.Sprintf("passthrough:///127.0.0.1:%d", ports[2+i]))
-		p.ops[d] = fmt.Sprintf("127.0.0.1:%d", ports[2+len(Daemons)+i])
-	}
-	own := map[string]string{
-		"recordingd": fmt.Sprintf("blob: { url: \"file:%s/blob\" }\n", cfg.Dir),
-		"mediad":     fmt.Sprintf("media: { listen: \"127.0.0.1\", advertise: \"127.0.0.1\", ports: %q }\n", cfg.mediaPorts()),
-		"sessiond": fmt.Sprintf("sip: { listen: [\"udp:%s\", \"tcp:%s\"], advertise: \"127.0.0.1\" }\narchive: { url: \"sqlite:%s/archive.db\" }\nsecret: \"the secret of a deployment for tests\"\n",
-			p.sip, p.sip, cfg.Dir) + domainsYAML(cfg.Domains),
-		"gateway": fmt.Sprintf("rest: { listen: %q }\n", p.rest),
+		fmt.Fprintf(&p.targets, "    %s: %q\n", d, fmt.Sprintf("passthrough:///127.0.0.1:%d", ports[2+i]))
 	}
 	for i, d := range Daemons {
-		text := fmt.Sprintf("mesh:\n  listen: \"127.0.0.1:%d\"\n  advertise: \"127.0.0.1\"\n  secret: \"the mesh secret of a deployment for tests\"\n  reflection: true\n  targets:\n%s", ports[2+i], &targets) +
-			fmt.Sprintf("redis: { url: %q }\nops: { listen: %q }\ngrace: 5s\ntelemetry: { level: debug, ratio: 1 }\n", cfg.Redis, p.ops[d]) + own[d]
-		p.configs[d] = filepath.Join(cfg.Dir, d+".yaml")
-		if err := os.WriteFile(p.configs[d], []byte(text), 0o600); err != nil {
+		if err := p.configure(d, ports[2+i], ports[2+len(Daemons)+i], p.own(d, cfg)); err != nil {
 			return nil, err
 		}
 	}
@@ -91,6 +82,59 @@ func StartProcesses(ctx context.Context, bin string, cfg Config) (*Processes, er
 	return p, nil
 }
 
+// own is what only the daemon's own configuration has.
+func (p *Processes) own(daemon string, cfg Config) string {
+	switch daemon {
+	case "recordingd":
+		return fmt.Sprintf("blob: { url: \"file:%s/blob\" }\n", cfg.Dir)
+	case "mediad":
+		return fmt.Sprintf("media: { listen: \"127.0.0.1\", advertise: \"127.0.0.1\", ports: %q }\n", cfg.mediaPorts())
+	case "sessiond":
+		return p.sessiond(p.sip, cfg)
+	case "gateway":
+		return fmt.Sprintf("rest: { listen: %q }\n", p.rest)
+	}
+	return ""
+}
+
+func (p *Processes) sessiond(sip string, cfg Config) string {
+	return fmt.Sprintf("sip: { listen: [\"udp:%s\", \"tcp:%s\"], advertise: \"127.0.0.1\" }\narchive: { url: \"sqlite:%s/archive.db\" }\njournal: { dir: \"%s/journal\" }\n"+
+		"secret: \"the secret of a deployment for tests\"\n", sip, sip, cfg.Dir, cfg.Dir) + domainsYAML(cfg.Domains)
+}
+
+// configure writes the configuration of one process.
+func (p *Processes) configure(name string, grpc, ops int, own string) error {
+	p.ops[name] = fmt.Sprintf("127.0.0.1:%d", ops)
+	p.configs[name] = filepath.Join(p.dir, name+".yaml")
+	text := fmt.Sprintf(`mesh:
+  listen: "127.0.0.1:%d"
+  advertise: "127.0.0.1"
+  secret: "the mesh secret of a deployment for tests"
+  reflection: true
+  targets:
+%sredis: { url: %q }
+ops: { listen: %q }
+grace: 5s
+telemetry: { level: debug, ratio: 1 }
+`, grpc, &p.targets, p.redis, p.ops[name])
+	return os.WriteFile(p.configs[name], []byte(text+own), 0o600)
+}
+
+// AddSessiond starts a second sessiond that shares the Redis, and returns its
+// SIP address.
+func (p *Processes) AddSessiond(ctx context.Context, cfg Config) (string, error) {
+	ports, err := Reserve(3)
+	if err != nil {
+		return "", err
+	}
+	const name = "sessiond-2"
+	sip := fmt.Sprintf("127.0.0.1:%d", ports[0])
+	if err := p.configure(name, ports[1], ports[2], p.sessiond(sip, cfg)); err != nil {
+		return "", err
+	}
+	return sip, p.Start(ctx, name)
+}
+
 // Start starts one daemon and waits until it is ready.
 func (p *Processes) Start(ctx context.Context, daemon string) error {
 	log, err := os.OpenFile(filepath.Join(p.dir, daemon+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -99,7 +143,8 @@ func (p *Processes) Start(ctx context.Context, daemon string) error {
 	}
 	defer log.Close() // the process has its own descriptor
 	// The context bounds the start, not the life of the daemon.
-	cmd := exec.Command(filepath.Join(p.bin, daemon), "-config", p.configs[daemon])
+	program, _, _ := strings.Cut(daemon, "-") // sessiond-2 is another sessiond
+	cmd := exec.Command(filepath.Join(p.bin, program), "-config", p.configs[daemon])
 	cmd.Dir, cmd.Stdout, cmd.Stderr = p.dir, log, log
 	cmd.SysProcAttr = endWithParent()
 	if err := cmd.Start(); err != nil {
@@ -175,8 +220,7 @@ func (p *Processes) REST() string { return "http://" + p.rest }
 // does not end with 0 is an error.
 func (p *Processes) Stop(ctx context.Context) error {
 	var all error
-	for i := len(Daemons) - 1; i >= 0; i-- {
-		d := Daemons[i]
+	for _, d := range slices.Backward(append(slices.Clone(Daemons), "sessiond-2")) {
 		run := p.running[d]
 		if run == nil {
 			continue

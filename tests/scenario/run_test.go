@@ -3,9 +3,15 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/callmesh/callmesh/kit/redistest"
 	"github.com/callmesh/callmesh/tests/deployment"
@@ -63,6 +69,7 @@ func found(t *testing.T, scenarios []scenario, start func(deployment.Config) (de
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
+		http.DefaultClient.CloseIdleConnections()
 		if err := dep.Stop(ctx); err != nil {
 			t.Error(err)
 		}
@@ -110,11 +117,33 @@ func TestProcesses(t *testing.T) {
 	c.play(t, scenarios)
 }
 
-// processes builds the daemons and starts them on a redis-server of their own.
+// daemons builds the five once, for all tests of this package.
+var daemons = sync.OnceValues(func() (string, error) {
+	bin := filepath.Join(os.TempDir(), fmt.Sprintf("callmesh-%d", os.Getpid()))
+	if err := os.MkdirAll(bin, 0o700); err != nil {
+		return "", err
+	}
+	return bin, deployment.Build(context.Background(), "../..", bin)
+})
+
+// TestMain removes what daemons built, and sees to it that no goroutine is left
+// of any deployment, phone or application.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	_ = os.RemoveAll(filepath.Join(os.TempDir(), fmt.Sprintf("callmesh-%d", os.Getpid())))
+	http.DefaultClient.CloseIdleConnections()
+	if err := goleak.Find(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// processes starts them on a redis-server of their own.
 func processes(t *testing.T, cfg deployment.Config) (*deployment.Processes, error) {
 	t.Helper()
-	bin := t.TempDir()
-	if err := deployment.Build(t.Context(), "../..", bin); err != nil {
+	bin, err := daemons()
+	if err != nil {
 		return nil, err
 	}
 	cfg.Redis = redistest.Start(t).URL()

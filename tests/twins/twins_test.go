@@ -70,6 +70,7 @@ func start(t *testing.T) *twins {
 		c := sessiond.Defaults()
 		c.SIP.Listen = []string{"udp:127.0.0.1:0"}
 		c.SIP.Bound = func(_, at string) { *bound = at }
+		c.Journal.Dir = t.TempDir()
 		c.Archive.URL, c.Secret = archive, strings.Repeat("k", 32)
 		c.Domains = []sessiond.Domain{allinone.Demo(app.URL())}
 		return c

@@ -30,12 +30,13 @@ func bareHandler(b testing.TB) (http.Handler, *grpckit.Dialer) {
 	}
 	m := &mesh.Memory{}
 	h := &house{sessiond: &sessiond{session: sample()}, recordingd: &recordingd{files: map[string][]byte{}, aborted: make(chan error, 1)}}
+	serving := context.WithoutCancel(b.Context())
 	for _, p := range peers(m, signer, h) {
 		if err := p.Start(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 		done := make(chan error, 1)
-		go func() { done <- p.Serve(context.WithoutCancel(b.Context())) }()
+		go func() { done <- p.Serve(serving) }()
 		b.Cleanup(func() {
 			if err := errors.Join(p.Stop(context.Background()), <-done); err != nil {
 				b.Error(err)

@@ -37,6 +37,7 @@ func newMediaservice(opts Options, keys *auth.Keys, doc *openapi.Document) (*fam
 	}))
 	files := &promptfile.Files{
 		Prompts: recordingpb.NewPromptsClient(opts.Recordingd), Max: opts.Limits.PromptBytes,
+		ReadStall: opts.Limits.BodyTimeout, WriteStall: opts.Limits.WriteTimeout,
 		Stored: func(w http.ResponseWriter) {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = w.Write([]byte(`{"success":true}`)) // fails only when the client is gone

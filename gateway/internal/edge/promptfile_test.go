@@ -101,6 +101,46 @@ func TestBrokenUploadStoresNothing(t *testing.T) {
 	}
 }
 
+func TestASlowUploadMayTakeLongerThanARequestButMayNotStall(t *testing.T) {
+	h := open(t, func(c *gateway.Config) { c.Limits.BodyTimeout = time.Second })
+	slow, w := io.Pipe()
+	go func() {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for range 8 {
+			<-tick.C
+			_, _ = w.Write(make([]byte, 64<<10)) // fails when the test has failed
+		}
+		_ = w.Close()
+	}()
+	req, err := http.NewRequestWithContext(t.Context(), "PUT", h.url+file, slow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer demo-secret")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != 200 || len(h.recordingd.files["menu.wav"]) != 8*64<<10 {
+		t.Errorf("%d, %d bytes stored", resp.StatusCode, len(h.recordingd.files["menu.wav"]))
+	}
+
+	conn := dial(t, h)
+	fmt.Fprintf(conn, "PUT /%s/promptfile/stalled.wav HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo-secret\r\nContent-Length: 100\r\n\r\nhalf", domain)
+	text, err := io.ReadAll(conn)
+	if err != nil || !strings.Contains(string(text), "request body ended early") {
+		t.Errorf("%s, %v", text, err)
+	}
+	if err := <-h.recordingd.aborted; err == nil {
+		t.Error("the stalled upload ended as if whole")
+	}
+	if _, ok := h.recordingd.files["stalled.wav"]; ok {
+		t.Error("a part of a file was stored")
+	}
+}
+
 func TestBrokenDownloadBreaksTheConnection(t *testing.T) {
 	h := open(t)
 	h.request(t, "PUT", file, "demo-secret", strings.Repeat("x", 100_000))

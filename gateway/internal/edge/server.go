@@ -31,7 +31,7 @@ type Limits struct {
 	BodyBytes   int64
 	PromptBytes int64
 	// HeaderTimeout and BodyTimeout bound how long a request may take to
-	// arrive, WriteTimeout the answer; prompt files have their own, longer ones.
+	// arrive, WriteTimeout the answer; a prompt file, each of its pieces.
 	HeaderTimeout, BodyTimeout, WriteTimeout, IdleTimeout time.Duration
 }
 

@@ -19,8 +19,6 @@ import (
 const (
 	// chunk is what one message carries.
 	chunk = 64 << 10
-	// stall is how long a client may send or take nothing.
-	stall = 30 * time.Second
 	// longest bounds a transfer as a whole.
 	longest = 15 * time.Minute
 )
@@ -30,6 +28,8 @@ type Files struct {
 	Prompts recordingpb.PromptsClient
 	// Max is the largest upload in bytes.
 	Max int64
+	// ReadStall and WriteStall are how long a client may send or take nothing.
+	ReadStall, WriteStall time.Duration
 	// Stored answers an upload that succeeded.
 	Stored func(http.ResponseWriter)
 }
@@ -68,7 +68,7 @@ type upload interface {
 func (f *Files) send(stream upload, msg *recordingpb.PutPromptRequest, conn *http.ResponseController, body io.Reader) error {
 	for {
 		// Not every connection has deadlines; the context's holds for all.
-		_ = conn.SetReadDeadline(time.Now().Add(stall))
+		_ = conn.SetReadDeadline(time.Now().Add(f.ReadStall))
 		var err error
 		if msg.Data, err = fill(body); err != nil && !errors.Is(err, io.EOF) {
 			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
@@ -128,7 +128,7 @@ func (f *Files) Download(w http.ResponseWriter, r *http.Request, params map[stri
 	w.WriteHeader(http.StatusOK)
 	conn := http.NewResponseController(w)
 	for {
-		_ = conn.SetWriteDeadline(time.Now().Add(stall))
+		_ = conn.SetWriteDeadline(time.Now().Add(f.WriteStall))
 		if _, err := w.Write(msg.GetData()); err != nil {
 			return nil // the client is gone
 		}

@@ -26,6 +26,8 @@ type Dialogue struct {
 	MediaAddress string `json:"mediaAddress"`
 	Grant        uint64 `json:"grant"`
 	AllowPrivate bool   `json:"allowPrivate,omitempty"`
+	// Trace is the call's trace, as a traceparent (W3C Trace Context).
+	Trace string `json:"trace,omitempty"`
 }
 
 // Cursor is a dialogue and its place.

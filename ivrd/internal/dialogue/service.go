@@ -104,20 +104,23 @@ type Service struct {
 	mu        sync.Mutex
 	stopped   bool
 	dialogues map[uuid.UUID]*dialogue
-	draining  bool
-	empty     chan struct{} // closed when draining and no dialogue is left
+	// starting has a channel for each start that is under way, closed when it is
+	// done: what comes for the dialogue meanwhile must not find nothing.
+	starting map[uuid.UUID]chan struct{}
+	draining bool
+	empty    chan struct{} // closed when draining and no dialogue is left
 	// unended are cursors whose end could not be written.
 	unended map[uuid.UUID]cursor.Cursor
 }
 
 // New returns a service without dialogues.
 func New(o Options) *Service {
-	base, cancel := context.WithCancel(context.Background())
+	base, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the life of the service, which Drain ends
 	s := &Service{
 		instance: o.Instance, address: o.Address, store: o.Store, sessions: o.Sessions, media: o.Media,
 		phrases: o.Phrases, peers: o.Peers, forward: o.Forward, limits: o.Limits, log: o.Log, now: o.Now,
 		base: base, cancel: cancel,
-		dialogues: map[uuid.UUID]*dialogue{}, empty: make(chan struct{}), unended: map[uuid.UUID]cursor.Cursor{},
+		dialogues: map[uuid.UUID]*dialogue{}, starting: map[uuid.UUID]chan struct{}{}, empty: make(chan struct{}), unended: map[uuid.UUID]cursor.Cursor{},
 	}
 	s.metrics = newMetrics(o.Metrics, s)
 	return s
@@ -131,9 +134,16 @@ func (s *Service) Start(ctx context.Context, d cursor.Dialogue, first *command.C
 	if err != nil {
 		return "", fault.New(fault.BadRequest, "participant_id is not a UUID").On("participant_id")
 	}
-	if err := s.admit(); err != nil {
+	d.Trace = traceParent(ctx)
+	started, err := s.reserve(ctx, id)
+	if err != nil {
 		return "", err
 	}
+	defer started()
+	return s.begin(ctx, id, d, first)
+}
+
+func (s *Service) begin(ctx context.Context, id uuid.UUID, d cursor.Dialogue, first *command.Command) (address string, err error) {
 	state := cycle.Begin(d.Grant)
 	if first != nil {
 		state = cycle.BeginWith(d.Grant, *first)
@@ -149,28 +159,58 @@ func (s *Service) Start(ctx context.Context, d cursor.Dialogue, first *command.C
 	case !fresh:
 		return c.Address, nil
 	}
-	started := s.adopt(id, c, false)
-	started.log.InfoContext(ctx, "dialogue started", "participant", d.Participant, "leg", d.Leg)
-	started.post(cycle.Started{}, 0)
+	begun := s.adopt(id, c, false)
+	begun.log.InfoContext(ctx, "dialogue started", "participant", d.Participant, "leg", d.Leg)
+	begun.post(cycle.Started{}, 0)
 	return s.address(), nil
 }
 
-func (s *Service) admit() error {
+// reserve keeps other requests about the participant waiting until the function
+// that it returns is called.
+func (s *Service) reserve(ctx context.Context, id uuid.UUID) (done func(), err error) {
+	for {
+		s.mu.Lock()
+		busy := s.starting[id]
+		switch {
+		case busy != nil:
+			s.mu.Unlock()
+			if err := wait(ctx, busy); err != nil {
+				return nil, err
+			}
+			continue
+		case s.draining:
+			s.mu.Unlock()
+			return nil, fault.New(fault.Unavailable, "this instance takes no new dialogues")
+		case len(s.dialogues)+len(s.starting) >= s.limits.Dialogues:
+			s.mu.Unlock()
+			return nil, fault.New(fault.Unavailable, "this instance has as many dialogues as it may")
+		}
+		s.starting[id] = make(chan struct{})
+		s.mu.Unlock()
+		return func() { s.unreserve(id) }, nil
+	}
+}
+
+func (s *Service) unreserve(id uuid.UUID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.draining:
-		return fault.New(fault.Unavailable, "this instance takes no new dialogues")
-	case len(s.dialogues) >= s.limits.Dialogues:
-		return fault.New(fault.Unavailable, "this instance has as many dialogues as it may")
+	close(s.starting[id])
+	delete(s.starting, id)
+}
+
+func wait(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fault.New(fault.Timeout, "the dialogue is still starting").Because(ctx.Err())
 	}
-	return nil
 }
 
 // adopt makes a dialogue of a cursor that this instance owns. One of an older
 // grant on the same leg is over. A paused dialogue lets its events wait for resume.
 func (s *Service) adopt(id uuid.UUID, c cursor.Cursor, paused bool) *dialogue {
-	ctx, cancel := context.WithCancel(s.base)
+	ctx, cancel := context.WithCancel(withTrace(s.base, c.Dialogue.Trace))
 	d := &dialogue{
 		service: s, ctx: ctx, cancel: cancel, cursor: c, release: func() {}, paused: paused,
 		log: s.log.With("session", c.Dialogue.Session),
@@ -240,8 +280,9 @@ func (s *Service) locate(ctx context.Context, participant string, forwarded bool
 	if err != nil {
 		return nil, cursor.Cursor{}, fault.New(fault.BadRequest, "participant_id is not a UUID").On("participant_id")
 	}
-	if d := s.local(id); d != nil {
-		return d, cursor.Cursor{}, nil
+	d, err := s.settled(ctx, id)
+	if d != nil || err != nil {
+		return d, cursor.Cursor{}, err
 	}
 	c, err := s.store.Load(ctx, participant)
 	switch {
@@ -260,8 +301,21 @@ func (s *Service) locate(ctx context.Context, participant string, forwarded bool
 		}
 		return nil, c, nil
 	}
-	d, err := s.takeOver(ctx, id, c)
+	d, err = s.takeOver(ctx, id, c)
 	return d, cursor.Cursor{}, err
+}
+
+// settled returns the dialogue here, nil for none, once no start is under way.
+func (s *Service) settled(ctx context.Context, id uuid.UUID) (*dialogue, error) {
+	s.mu.Lock()
+	busy := s.starting[id]
+	s.mu.Unlock()
+	if busy != nil {
+		if err := wait(ctx, busy); err != nil {
+			return nil, err
+		}
+	}
+	return s.local(id), nil
 }
 
 func (s *Service) local(id uuid.UUID) *dialogue {

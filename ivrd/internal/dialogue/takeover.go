@@ -25,6 +25,7 @@ func (s *Service) Serve(ctx context.Context) error {
 	tick := time.NewTicker(s.limits.Sweep)
 	defer tick.Stop()
 	var suspects map[string]bool
+	blind := false
 	for {
 		select {
 		case <-tick.C:
@@ -36,11 +37,12 @@ func (s *Service) Serve(ctx context.Context) error {
 			continue
 		}
 		next, err := s.sweep(ctx, suspects)
-		if err != nil {
-			s.log.WarnContext(ctx, "sweep for dead instances failed", "err", err)
-			continue
+		if err == nil {
+			suspects = next
+		} else if !blind && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "dead instances cannot be looked for", "err", err)
 		}
-		suspects = next
+		blind = err != nil
 	}
 }
 

@@ -34,7 +34,7 @@ var ErrClosed = errors.New("flight: closed")
 
 // NewGroup returns a group whose work takes at most timeout each.
 func NewGroup[V any](timeout time.Duration) *Group[V] {
-	base, cancel := context.WithCancel(context.Background())
+	base, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the life of the whole, which Close ends
 	return &Group[V]{timeout: timeout, base: base, cancel: cancel, calls: map[string]*call[V]{}}
 }
 

@@ -83,7 +83,7 @@ const (
 
 // New returns a client without connections.
 func New(o Options) *Client {
-	base, cancel := context.WithCancel(context.Background())
+	base, cancel := context.WithCancel(context.Background()) //nolint:forbidigo // the life of the whole, which Close ends
 	return &Client{
 		opts: o, puts: flight.NewGroup[struct{}](putTimeout),
 		base: base, cancel: cancel, watches: map[string]*watch{},

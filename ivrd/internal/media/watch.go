@@ -89,6 +89,8 @@ func (c *Client) closeIdle(w *watch) {
 		return
 	}
 	delete(c.watches, w.address)
+	// Instances come and go; a connection to each that ever was would add up.
+	c.opts.Dialer.Forget(w.address)
 	if w.restart != nil {
 		w.restart()
 	}

@@ -128,8 +128,11 @@ func (m *Media) do(ctx context.Context, id string, apply func(l *leg.Leg, now ti
 
 // gone says what a shard's refusal means to a caller.
 func gone(err error) error {
-	if errors.Is(err, shard.ErrClosed) {
+	switch {
+	case errors.Is(err, shard.ErrClosed):
 		return fault.New(fault.Unavailable, "this media server is going down").Because(err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return fault.New(fault.Timeout, "the media server did not get to it in time").Because(err)
 	}
 	return err
 }
@@ -185,14 +188,14 @@ func (m *Media) Drain(ctx context.Context) error {
 		select {
 		case <-emptied:
 		case <-ctx.Done():
-			m.closeAll()
+			m.closeAll(ctx)
 			return fmt.Errorf("%d legs were still up: %w", n, ctx.Err())
 		}
 	}
 }
 
 // closeAll ends the legs that outlived the grace period.
-func (m *Media) closeAll() {
+func (m *Media) closeAll(ctx context.Context) {
 	m.mu.Lock()
 	ids := make([]string, 0, len(m.legs))
 	for id := range m.legs {
@@ -200,8 +203,8 @@ func (m *Media) closeAll() {
 	}
 	m.mu.Unlock()
 	for _, id := range ids {
-		if _, err := m.close(id, "media server is going down"); err != nil {
-			m.Log.Error("leg not closed", "leg", id, "err", err)
+		if _, err := m.close(ctx, id, "media server is going down"); err != nil {
+			m.Log.ErrorContext(ctx, "leg not closed", "leg", id, "err", err)
 		}
 	}
 }
@@ -217,9 +220,9 @@ func (m *Media) Reap(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		for _, id := range m.Hub.Unattended(m.Unattended) {
-			m.Log.Warn("leg has no controller, closing it", "leg", id)
-			if _, err := m.close(id, "no controller watched the leg"); err != nil {
-				m.Log.Error("leg not closed", "leg", id, "err", err)
+			m.Log.WarnContext(ctx, "leg has no controller, closing it", "leg", id)
+			if _, err := m.close(ctx, id, "no controller watched the leg"); err != nil {
+				m.Log.ErrorContext(ctx, "leg not closed", "leg", id, "err", err)
 			}
 		}
 	}

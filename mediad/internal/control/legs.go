@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"time"
@@ -73,7 +74,7 @@ func (m *Media) create(ctx context.Context, h *handle, n NewLeg, established boo
 	if err != nil {
 		return err
 	}
-	h.endpoint, h.port, err = m.bind(h.shard, address.Listen, established)
+	h.endpoint, h.port, err = m.bind(ctx, h.shard, address.Listen, established)
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func (m *Media) create(ctx context.Context, h *handle, n NewLeg, established boo
 
 // bind leases a pair and opens it. A pair that another program has rests in
 // quarantine and is tried again later.
-func (m *Media) bind(s *shard.Shard, addr netip.Addr, established bool) (engine.Endpoint, uint16, error) {
+func (m *Media) bind(ctx context.Context, s *shard.Shard, addr netip.Addr, established bool) (engine.Endpoint, uint16, error) {
 	for range bindAttempts {
 		port, err := m.Ports.Lease(established)
 		if errors.Is(err, ports.ErrExhausted) {
@@ -112,11 +113,33 @@ func (m *Media) bind(s *shard.Shard, addr netip.Addr, established bool) (engine.
 			return endpoint, port, nil
 		}
 		m.Ports.Release(port)
-		if !errors.Is(err, engine.ErrPortBusy) {
+		switch {
+		case errors.Is(err, engine.ErrPortBusy):
+		case errors.Is(err, engine.ErrNoSockets):
+			m.Log.ErrorContext(ctx, "no socket for a leg", "err", err)
+			return nil, 0, fault.New(fault.Unavailable, "this media server is full").Because(err)
+		default:
 			return nil, 0, err
 		}
 	}
 	return nil, 0, fault.New(fault.PortsExhausted, "other programs hold the RTP ports")
+}
+
+// Check binds a pair of ports at each address and lets it go, so that an
+// address that is not this machine's is found at start and not by a caller.
+func (m *Media) Check(ctx context.Context) error {
+	for field, a := range map[string]*Address{"media.listen": m.IPv4, "media.listen6": m.IPv6} {
+		if a == nil {
+			continue
+		}
+		endpoint, port, err := m.bind(ctx, m.Shards[0], a.Listen, true)
+		if err != nil {
+			return fmt.Errorf("%s: %w", field, err)
+		}
+		endpoint.Close()
+		m.Ports.Release(port)
+	}
+	return nil
 }
 
 // forget takes a leg out of the maps.
@@ -138,8 +161,8 @@ func (m *Media) forget(id string, h *handle) {
 }
 
 // Close ends a leg; ok is false when it is not here.
-func (m *Media) Close(_ context.Context, id string) (figures leg.Statistics, ok bool, err error) {
-	figures, err = m.close(id, "")
+func (m *Media) Close(ctx context.Context, id string) (figures leg.Statistics, ok bool, err error) {
+	figures, err = m.close(ctx, id, "")
 	if errors.Is(err, fault.New(fault.LegNotFound, "")) {
 		return leg.Statistics{}, false, nil
 	}
@@ -148,8 +171,8 @@ func (m *Media) Close(_ context.Context, id string) (figures leg.Statistics, ok 
 
 // close ends a leg whether or not the caller stays: ports must come back. lost
 // is told to its controllers, unless one of them asked for it.
-func (m *Media) close(id, lost string) (leg.Statistics, error) {
-	ctx := context.Background()
+func (m *Media) close(ctx context.Context, id, lost string) (leg.Statistics, error) {
+	ctx = context.WithoutCancel(ctx)
 	h, err := m.find(ctx, id)
 	if err != nil {
 		return leg.Statistics{}, err

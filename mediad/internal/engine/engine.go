@@ -11,13 +11,31 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"syscall"
 
 	"github.com/callmesh/callmesh/mediad/internal/packet"
 )
 
-// ErrPortBusy says that somebody else on this machine has the port.
-var ErrPortBusy = errors.New("port is in use by another program")
+// Errors of Open that are no fault of the address.
+var (
+	// ErrPortBusy says that somebody else on this machine has the port.
+	ErrPortBusy = errors.New("port is in use by another program")
+	// ErrNoSockets says that the process or the system is out of sockets.
+	ErrNoSockets = errors.New("no more sockets: raise the limit of open files")
+)
+
+// reason gives the errors of binding their meaning.
+func reason(err error, at netip.AddrPort) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return ErrPortBusy
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
+		return ErrNoSockets
+	}
+	return fmt.Errorf("bind %v: %w", at, err)
+}
 
 var errForeign = errors.New("endpoint of another engine")
 

@@ -78,7 +78,7 @@ func bind(addr netip.Addr, port uint16) (int, error) {
 	}
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return -1, fmt.Errorf("socket: %w", err)
+		return -1, reason(err, netip.AddrPortFrom(addr, port))
 	}
 	// Marking is a courtesy to the network: calls work without.
 	_ = unix.SetsockoptInt(fd, level, option, expedited)
@@ -89,10 +89,7 @@ func bind(addr netip.Addr, port uint16) (int, error) {
 	}
 	if err := unix.Bind(fd, name); err != nil {
 		_ = unix.Close(fd) // the bind error is the one to tell
-		if errors.Is(err, unix.EADDRINUSE) {
-			return -1, ErrPortBusy
-		}
-		return -1, fmt.Errorf("bind %v: %w", netip.AddrPortFrom(addr, port), err)
+		return -1, reason(err, netip.AddrPortFrom(addr, port))
 	}
 	return fd, nil
 }

@@ -2,11 +2,9 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/callmesh/callmesh/mediad/internal/packet"
@@ -57,10 +55,7 @@ func (g *Goroutines) Open(addr netip.Addr, port uint16) (Endpoint, error) {
 		conn, err := net.ListenUDP(network(addr), net.UDPAddrFromAddrPort(at))
 		if err != nil {
 			e.Close()
-			if errors.Is(err, syscall.EADDRINUSE) {
-				return nil, ErrPortBusy
-			}
-			return nil, fmt.Errorf("bind %v: %w", at, err)
+			return nil, reason(err, at)
 		}
 		e.conns[i] = conn
 	}

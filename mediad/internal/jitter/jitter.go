@@ -92,7 +92,7 @@ func (b *Buffer) Put(timestamp uint32, cd *codec.Codec, payload []byte) {
 		b.figures.Late++
 		// One tick for each late packet: a single straggler costs little, a
 		// network that got slower is followed within a few packets.
-		if b.depth(timestamp, n) < maxDelay {
+		if b.depth() < maxDelay {
 			b.play -= codec.FrameSamples
 			b.ahead = 0
 			early += codec.FrameSamples
@@ -105,7 +105,7 @@ func (b *Buffer) Put(timestamp uint32, cd *codec.Codec, payload []byte) {
 }
 
 // depth is how far the stream reaches beyond the play position.
-func (b *Buffer) depth(timestamp uint32, n int) int {
+func (b *Buffer) depth() int {
 	deepest := 0
 	for t := 0; t < maxDelay+maxPacket; t += codec.FrameSamples / 2 {
 		if b.has(b.play + uint32(t)) {

@@ -87,8 +87,8 @@ func TestReorderAndDuplicatesChangeNothing(t *testing.T) {
 	var held *pkt
 	for tick := range 200 {
 		timestamp, payload := s.packet(frame)
-		switch {
-		case tick%7 == 3: // overtaken by the next one
+		switch tick % 7 {
+		case 3: // overtaken by the next one
 			held = &pkt{timestamp, payload}
 		default:
 			b.Put(timestamp, s.cd, payload)

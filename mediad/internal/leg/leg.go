@@ -231,7 +231,6 @@ type control struct {
 	cname     string
 	remote    rtcp.Report // the far end's last report about us
 	known     bool
-	lost      uint64
 	roundTrip time.Duration
 	address   netip.AddrPort // source of the far end's RTCP
 }

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
-	"testing"
 	"time"
 
 	"github.com/callmesh/callmesh/mediad/internal/clip"
@@ -23,9 +22,15 @@ var (
 
 const eventPT = 101
 
+// reporter is a test, a benchmark or a property check.
+type reporter interface {
+	Helper()
+	Fatal(args ...any)
+}
+
 // rig is a leg without sockets, under a virtual clock.
 type rig struct {
-	t        testing.TB
+	t        reporter
 	now      time.Duration
 	leg      *leg.Leg
 	out      *packet.Batch
@@ -45,7 +50,7 @@ type rig struct {
 
 func (r *rig) Emit(e *leg.Event) { r.events = append(r.events, *e) }
 
-func newRig(t testing.TB, change func(*leg.Config, *leg.Description)) *rig {
+func newRig(t reporter, change func(*leg.Config, *leg.Description)) *rig {
 	t.Helper()
 	r := &rig{t: t, pcmu: codec.NewPCMU(), pcma: codec.NewPCMA(), out: packet.NewBatch(8), from: sdp, ssrc: 77, sequence: 65000}
 	r.codecs = codec.NewRegistry(r.pcmu, r.pcma)

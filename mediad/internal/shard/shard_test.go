@@ -39,7 +39,6 @@ type wire struct {
 	flows   map[packet.Flow]bool
 	awake   atomic.Bool
 	closed  bool
-	gate    chan struct{} // one token lets one Receive pass; nil: all pass
 }
 
 func newWire() *wire {
@@ -193,13 +192,14 @@ func (r *rig) play(t *testing.T, l *leg.Leg) {
 }
 
 // until polls with a deadline.
-func until(t *testing.T, what string, done func() bool) {
+func until(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !done(); {
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for end := time.Now().Add(5 * time.Second); !done(); <-poll.C {
 		if time.Now().After(end) {
 			t.Fatal("not within 5 s: ", what)
 		}
-		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -26,7 +26,7 @@ type Info struct {
 type Store interface {
 	// Put stores what r gives until io.EOF, in place of what was there. On any
 	// other error of r, and on any of its own, it returns that error and the key
-	// is as it was. Of puts to one key at once, the one completed last stays.
+	// is as it was, unless all that failed was to make the file durable. Of puts to one key at once, the one completed last stays.
 	Put(ctx context.Context, key string, r io.Reader) (Info, error)
 	// Open returns the file, ErrNotFound if there is none.
 	Open(ctx context.Context, key string) (io.ReadCloser, Info, error)

@@ -88,6 +88,8 @@ func (s *Dir) Put(ctx context.Context, key string, r io.Reader) (Info, error) {
 	if err := s.disk.Rename(temp, key); err != nil {
 		return Info{}, s.abandon(temp, err)
 	}
+	// From here on the file is there; if this fails it may be gone after a power
+	// cut, and the caller does well to put it again.
 	for ; ; dir = path.Dir(dir) {
 		if err := s.disk.SyncDir(dir); err != nil {
 			return Info{}, fmt.Errorf("blob: %w", err)

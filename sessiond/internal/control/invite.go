@@ -16,6 +16,7 @@ import (
 	directorypb "github.com/callmesh/callmesh/proto/gen/callmesh/directory/v1"
 	"github.com/callmesh/callmesh/sessiond/internal/call"
 	"github.com/callmesh/callmesh/sessiond/internal/dialog"
+	"github.com/callmesh/callmesh/sessiond/internal/offer"
 	"github.com/callmesh/callmesh/sessiond/internal/ua"
 )
 
@@ -38,6 +39,10 @@ func (c *Control) invited(ctx context.Context, inv *ua.Invitation) {
 		c.refuse(ctx, inv, 404, "Not Found", "unknown number")
 		return
 	}
+	if rejection := malformed(inv.Offer); rejection != nil {
+		c.refuse(ctx, inv, rejection.Code, rejection.Reason, "malformed offer", ua.Header{Name: "Warning", Value: rejection.Warning})
+		return
+	}
 	l := c.newSession(ctx, inv, d)
 	if err := c.store(ctx, l); err != nil {
 		c.drop(l)
@@ -53,6 +58,19 @@ func (c *Control) invited(ctx context.Context, inv *ua.Invitation) {
 	l.limit = time.AfterFunc(c.Limit, func() { l.post(call.LimitReached{}) })
 	l.release()
 	l.post(call.Decided{Decision: c.decide(ctx, l, d)})
+}
+
+// malformed returns why an offer is no session description at all. One that is
+// and cannot be agreed to is a call that fails, and its domain hears of it.
+func malformed(sdp []byte) *offer.Rejection {
+	if sdp == nil {
+		return nil
+	}
+	_, err := offer.Receive(sdp, offer.G711())
+	if rejection, ok := errors.AsType[*offer.Rejection](err); ok && rejection.Code == 400 {
+		return rejection
+	}
+	return nil
 }
 
 // newSession makes the session and registers it, its queue held: a CANCEL may

@@ -17,8 +17,8 @@ import (
 )
 
 // save writes the session's next state together with the notifications that
-// belong to it. While Redis is away the store keeps the write for later, and
-// the call goes on.
+// belong to it. While Redis is away the store journals the write, and the call
+// goes on.
 func (l *live) save(ctx context.Context, next call.Session, effects []call.Effect) error {
 	w, err := l.write(next, effects)
 	if err != nil {
@@ -29,7 +29,8 @@ func (l *live) save(ctx context.Context, next call.Session, effects []call.Effec
 	case errors.Is(err, store.ErrUnavailable) && w.Version == 0:
 		return err // a call that nobody knows of yet is refused
 	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		l.log.WarnContext(ctx, "session state is kept in memory for now", "err", err)
+		// Neither Redis nor the journal took it: the next write brings it along.
+		l.log.ErrorContext(ctx, "session state is kept in memory alone", "err", err)
 		l.reassert = true
 		return nil
 	case errors.Is(err, store.ErrStaleWrite):

@@ -24,6 +24,7 @@ type Directory struct {
 type snapshot struct {
 	byName   map[string]*directorypb.Domain
 	byNumber map[string]*directorypb.Domain
+	byID     map[int64]*directorypb.Domain
 	byKey    map[[sha256.Size]byte]holder
 }
 
@@ -43,10 +44,12 @@ func index(domains []*directorypb.Domain) *snapshot {
 	s := &snapshot{
 		byName:   make(map[string]*directorypb.Domain, len(domains)),
 		byNumber: map[string]*directorypb.Domain{},
+		byID:     map[int64]*directorypb.Domain{},
 		byKey:    map[[sha256.Size]byte]holder{},
 	}
 	for _, d := range domains {
 		s.byName[d.GetName()] = d
+		s.byID[d.GetNumber()] = d
 		for _, number := range d.GetNumbers() {
 			s.byNumber[number] = d
 		}
@@ -62,6 +65,12 @@ func index(domains []*directorypb.Domain) *snapshot {
 // Domain returns the domain of the name, which is compared without case.
 func (d *Directory) Domain(name string) (*directorypb.Domain, bool) {
 	found, ok := d.latest.Load().byName[strings.ToLower(name)]
+	return found, ok
+}
+
+// Numbered returns the domain of the numeric id.
+func (d *Directory) Numbered(number int64) (*directorypb.Domain, bool) {
+	found, ok := d.latest.Load().byID[number]
 	return found, ok
 }
 

@@ -2,19 +2,23 @@ package rpc
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/callmesh/callmesh/kit/fault"
+	"github.com/callmesh/callmesh/kit/grpckit"
 	"github.com/callmesh/callmesh/kit/partition"
+	"github.com/callmesh/callmesh/kit/principal"
 	callspb "github.com/callmesh/callmesh/proto/gen/callmesh/calls/v1"
 	commonpb "github.com/callmesh/callmesh/proto/gen/callmesh/common/v1"
 	directorypb "github.com/callmesh/callmesh/proto/gen/callmesh/directory/v1"
 	"github.com/callmesh/callmesh/sessiond/internal/call"
 )
 
-// Domains finds a domain by its name.
+// Domains finds a domain by its name or number.
 type Domains interface {
 	Domain(name string) (*directorypb.Domain, bool)
+	Numbered(number int64) (*directorypb.Domain, bool)
 }
 
 // Calls shows sessions by the Cloudonix contract (§2).
@@ -26,9 +30,9 @@ type Calls struct {
 
 // GetSession returns a live or past session by its token.
 func (s *Calls) GetSession(ctx context.Context, req *callspb.GetSessionRequest) (*callspb.GetSessionResponse, error) {
-	d, ok := s.Domains.Domain(req.GetDomain())
-	if !ok {
-		return nil, fault.New(fault.DomainNotFound, "domain %s not found", clip(req.GetDomain())).On("domain")
+	d, err := s.domain(ctx, req.GetDomain())
+	if err != nil {
+		return nil, err
 	}
 	id, err := sessionID(req.GetToken(), "token")
 	if err != nil {
@@ -39,6 +43,26 @@ func (s *Calls) GetSession(ctx context.Context, req *callspb.GetSessionRequest) 
 		return nil, err
 	}
 	return &callspb.GetSessionResponse{Session: cloudonix(found, d)}, nil
+}
+
+// domain returns the domain that a path names by its name, its number, or as
+// the credential's own ("self", contract §2.1).
+func (s *Calls) domain(ctx context.Context, named string) (*directorypb.Domain, error) {
+	p := principal.From(ctx)
+	if named == "self" && len(p.Domains) == 1 {
+		named = p.Domains[0]
+	}
+	d, ok := s.Domains.Domain(named)
+	if number, err := strconv.ParseInt(named, 10, 64); err == nil {
+		d, ok = s.Domains.Numbered(number)
+	}
+	if ok {
+		return d, grpckit.Covers(p, d.GetName())
+	}
+	if err := grpckit.Covers(p, named); err != nil {
+		return nil, err // whether others' domains exist is not told
+	}
+	return nil, fault.New(fault.DomainNotFound, "domain %s not found", clip(named)).On("domain")
 }
 
 // cloudonix returns the contract's view of a session (§2.3); what is not known

@@ -42,15 +42,14 @@ func (s *Mediaservice) HangUpCall(ctx context.Context, req *mediaservicepb.HangU
 
 // InterruptIvrCommand stops the command whose getIvrCommand brought the replyId.
 func (s *Mediaservice) InterruptIvrCommand(ctx context.Context, req *mediaservicepb.InterruptIvrCommandRequest) (*mediaservicepb.InterruptIvrCommandResponse, error) {
+	if req.GetReplyId() != "" && req.GetSessionId() == "" {
+		return nil, fault.New(fault.BadRequest, "sessionId is required").On("sessionId")
+	}
 	id, err := s.Reply.Verify(req.GetReplyId(), req.GetDomain())
 	if err != nil {
 		return nil, err
 	}
-	session, err := sessionID(req.GetSessionId(), "sessionId")
-	if req.GetSessionId() == "" {
-		return nil, fault.New(fault.BadRequest, "sessionId is required").On("sessionId")
-	}
-	if err != nil || session != id.Session {
+	if session, err := sessionID(req.GetSessionId(), "sessionId"); err != nil || session != id.Session {
 		return nil, fault.New(fault.ReplyIDInvalid, "replyId does not belong to sessionId").On("replyId")
 	}
 	if id.Command == "" || id.Participant == uuid.Nil {

@@ -169,14 +169,35 @@ func TestARepeatedINVITEAtTheWrongInstance(t *testing.T) {
 	if again := q.expect(200); again.Tag("to") != ok.Tag("to") {
 		t.Errorf("another tag: %q", again.Value("to"))
 	}
-	// A copy on another way is merged, wherever it turns up.
-	fork := *inv
-	fork.branch = q.branch()
-	q.send(&fork)
-	q.expect(482)
 	if len(b.invites) > 0 {
 		t.Error("b was invited")
 	}
+}
+
+func TestACopyAtTheWrongInstance(t *testing.T) {
+	c, a, b := pair(t, slow)
+	p := dial(t, a.ua, "udp")
+	inv := p.invite(offerSDP)
+	p.send(inv)
+	i := a.bound()
+	c.owns(p.callID, "a")
+	q := p.moved(b.ua)
+	fork := *inv
+	fork.branch = q.branch()
+	q.send(&fork) // on another way, and it ends elsewhere
+	q.ack(&fork, q.expect(482))
+	if err := i.Reject(486, "Busy Here"); err != nil {
+		t.Fatal(err)
+	}
+	p.ack(inv, p.expect(486))
+	// The caller tries again: a new call, wherever it arrives.
+	again := q.invite(offerSDP)
+	again.seq += 10
+	q.send(again)
+	if err := b.invitation().Reject(486, "Busy Here"); err != nil {
+		t.Fatal(err)
+	}
+	q.ack(again, q.expect(486))
 }
 
 func TestAStrayResponse(t *testing.T) {

@@ -92,6 +92,7 @@ media:   { listen: "127.0.0.1", ports: "20000-32767" }
 redis:   { url: "unix://%s" }
 blob:    { url: "file:%s/blob" }
 archive: { url: "sqlite:%s/archive.db" }
+journal: { dir: "%s/journal" }
 calls:   { rtpTimeout: 0s }
 secret:  "0123456789abcdef0123456789abcdef"
 telemetry: { level: info }
@@ -104,7 +105,7 @@ domains:
 
 func (b *bed) startCallmesh(ctx context.Context) error {
 	file := filepath.Join(b.dir, "callmesh.yaml")
-	text := fmt.Sprintf(configuration, b.socket(), b.dir, b.dir, domain, b.app.URL(), key)
+	text := fmt.Sprintf(configuration, b.socket(), b.dir, b.dir, b.dir, domain, b.app.URL(), key)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return err
 	}

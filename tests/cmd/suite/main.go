@@ -13,6 +13,8 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -29,6 +31,9 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// outside is the module with tests that is not in the workspace.
+const outside = "deploy"
 
 // errStopped is what ends a suite that was interrupted.
 var errStopped = errors.New("stopped")
@@ -58,6 +63,8 @@ func run(ctx context.Context, args []string) (bool, error) {
 	if *pattern != "" {
 		test = append(test, "-run", *pattern)
 	}
+	// Scenarios mostly wait, so more of them fit side by side than there are CPUs.
+	test = append(test, "-parallel", strconv.Itoa(4*runtime.NumCPU()))
 	packages := flags.Args()
 	if len(packages) == 0 {
 		for _, m := range modules {
@@ -66,6 +73,11 @@ func run(ctx context.Context, args []string) (bool, error) {
 	}
 	if err := sum.tests(ctx, append(test, packages...), filepath.Join(*logs, "test.json")); err != nil {
 		return false, err
+	}
+	if flags.NArg() == 0 {
+		if err := sum.tests(ctx, append(append([]string{"-C", outside}, test...), "./..."), filepath.Join(*logs, "test-"+outside+".json"), "GOWORK=off"); err != nil {
+			return false, err
+		}
 	}
 	if *alone && flags.NArg() == 0 && *pattern == "" {
 		for _, m := range modules {
@@ -102,13 +114,14 @@ func workspace(ctx context.Context) ([]string, error) {
 }
 
 // tests runs go test and reads its events, keeping all of them in a file.
-func (s *summary) tests(ctx context.Context, args []string, logName string) error {
+func (s *summary) tests(ctx context.Context, args []string, logName string, environ ...string) error {
 	log, err := os.Create(logName)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
 	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), environ...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 20 * time.Second
 	cmd.Stderr = os.Stderr

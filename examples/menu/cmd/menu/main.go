@@ -44,7 +44,7 @@ func serve(ctx context.Context) error {
 	server := &http.Server{Handler: menu.New(menu.Options{Log: log}), ReadHeaderTimeout: 5 * time.Second}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
-	log.Info("waiting for calls", "address", l.Addr().String())
+	log.InfoContext(ctx, "waiting for calls", "address", l.Addr().String())
 
 	if platform.URL != "" {
 		patience, cancel := context.WithTimeout(ctx, time.Minute)
@@ -52,7 +52,7 @@ func serve(ctx context.Context) error {
 		if err := menu.Upload(patience, platform); err != nil {
 			return errors.Join(err, server.Close())
 		}
-		log.Info("prompts uploaded", "domain", platform.Domain)
+		log.InfoContext(ctx, "prompts uploaded", "domain", platform.Domain)
 	}
 	select {
 	case <-ctx.Done():

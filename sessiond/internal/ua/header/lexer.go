@@ -97,26 +97,6 @@ func Unquote(v string) string {
 	return b.String()
 }
 
-// Quote makes a quoted string of any text. Characters that could end the line
-// are replaced: the text may come from a customer.
-func Quote(v string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for i := range len(v) {
-		switch c := v[i]; {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c < ' ' && c != '\t' || c == 0x7f:
-			b.WriteByte(' ')
-		default:
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
-}
-
 // Clean makes text safe as a header value: no line ends, no control characters.
 func Clean(v string) string {
 	if strings.IndexFunc(v, isControl) < 0 {
