@@ -261,7 +261,7 @@ func (j *Store) recovered(ctx context.Context) {
 	if !j.away() {
 		return
 	}
-	if _, err := j.Store.Load(ctx, uuid.Nil); errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
+	if _, err := j.Load(ctx, uuid.Nil); errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
 		return
 	}
 	j.mu.Lock()
