@@ -11,7 +11,9 @@ help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
 run: prompts ## everything in one process, with a demo menu to call
-	@.ci/go && go run ./allinone/cmd/callmesh dev
+	@.ci/go
+	@.ci/need flite:flite || echo "Going on without a voice: the menu plays melodies instead."
+	@go run ./allinone/cmd/callmesh dev
 
 test: ## every test, with the race detector; installs what it needs
 	@.ci/go && .ci/need $(TEST_PROGRAMS)

@@ -35,11 +35,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	domain       = "demo.callmesh.test"
 	mediaAddress = "memory:mediad#m1"
+	secret       = "a secret of at least thirty-two bytes"
 )
 
 // house is the mesh around ivrd: the other daemons as the test plays them.
 type house struct {
-	t          *testing.T
+	t          testing.TB
 	mesh       *mesh.Memory
 	signer     *principal.Signer
 	log        *slog.Logger
@@ -53,9 +54,9 @@ type house struct {
 	grace time.Duration
 }
 
-func newHouse(t *testing.T, rdb redis.UniversalClient) *house {
+func newHouse(t testing.TB, rdb redis.UniversalClient) *house {
 	t.Helper()
-	signer, err := principal.NewSigner([]byte("a secret of at least thirty-two bytes"), time.Now)
+	signer, err := principal.NewSigner([]byte(secret), time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +78,12 @@ func newHouse(t *testing.T, rdb redis.UniversalClient) *house {
 	return h
 }
 
-func (h *house) serve(service string, m mesh.Mesh, register func(*grpckit.Server)) {
+func (h *house) serve(service string, m mesh.Mesh, register func(*grpckit.Server)) *grpckit.Server {
 	h.t.Helper()
 	s := grpckit.NewServer(grpckit.Options{Service: service, Mesh: m, Signer: h.signer, Log: h.log})
 	register(s)
 	h.run(s.Part())
+	return s
 }
 
 // run starts parts and stops them with the test, or when the function that it
@@ -344,7 +346,7 @@ func (l *line) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 }
 
 // keys returns the store's keys that match.
-func (h *house) keys(t *testing.T, pattern string) []string {
+func (h *house) keys(t testing.TB, pattern string) []string {
 	t.Helper()
 	keys, err := h.rdb.Keys(t.Context(), pattern).Result()
 	if err != nil {

@@ -39,6 +39,7 @@ type leg struct {
 	controller string
 	step       *mediapb.Step
 	events     []*mediapb.WatchResponse
+	sequence   uint64
 }
 
 // started is a step that a leg began.
@@ -101,7 +102,7 @@ func (m *mediad) grant(id string, grant uint64) {
 }
 
 // finish ends the step that runs; it fails the test if it is not the one named.
-func (m *mediad) finish(t *testing.T, id string, r *mediapb.StepResult) {
+func (m *mediad) finish(t testing.TB, id string, r *mediapb.StepResult) {
 	t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,8 +125,9 @@ func (m *mediad) drop(id string) {
 // emit keeps an event; the caller holds the lock.
 func (m *mediad) emit(id string, r *mediapb.StepResult) {
 	l := m.legs[id]
+	l.sequence++
 	l.events = append(l.events, &mediapb.WatchResponse{
-		LegId: id, Sequence: uint64(len(l.events) + 1), Event: &mediapb.WatchResponse_StepResult{StepResult: r},
+		LegId: id, Sequence: l.sequence, Event: &mediapb.WatchResponse_StepResult{StepResult: r},
 	})
 	m.wake()
 }
@@ -277,7 +279,7 @@ func (m *mediad) Watch(req *mediapb.WatchRequest, stream grpc.ServerStreamingSer
 }
 
 // next returns the step that was started next.
-func (m *mediad) next(t *testing.T) started {
+func (m *mediad) next(t testing.TB) started {
 	t.Helper()
 	return receive(t, m.steps, "a step")
 }
@@ -285,7 +287,7 @@ func (m *mediad) next(t *testing.T) started {
 // patience is how long a test waits for what must come.
 const patience = 10 * time.Second
 
-func receive[T any](t *testing.T, from <-chan T, what string) T {
+func receive[T any](t testing.TB, from <-chan T, what string) T {
 	t.Helper()
 	select {
 	case v := <-from:
@@ -297,7 +299,7 @@ func receive[T any](t *testing.T, from <-chan T, what string) T {
 }
 
 // silent fails the test if something comes that must not.
-func silent[T any](t *testing.T, from <-chan T, what string) {
+func silent[T any](t testing.TB, from <-chan T, what string) {
 	t.Helper()
 	select {
 	case v := <-from:

@@ -118,7 +118,7 @@ func (s *sessiond) EndDialogue(_ context.Context, req *sessionpb.EndDialogueRequ
 }
 
 // asked returns the next question.
-func (s *sessiond) asked(t *testing.T) *question {
+func (s *sessiond) asked(t testing.TB) *question {
 	t.Helper()
 	return receive(t, s.asks, "getIvrCommand")
 }
@@ -129,7 +129,7 @@ func (q *question) answer(body string) { q.reply <- reply{body: []byte(body)} }
 func (q *question) fail(err error) { q.reply <- reply{err: err} }
 
 // answer waits for the next question and answers it.
-func (s *sessiond) answer(t *testing.T, body string) *question {
+func (s *sessiond) answer(t testing.TB, body string) *question {
 	t.Helper()
 	q := s.asked(t)
 	q.answer(body)

@@ -39,6 +39,11 @@ type instance struct {
 // start runs a mediad until the test ends.
 func start(t testing.TB, configure func(*mediad.Config)) *instance {
 	t.Helper()
+	return startIn(t, environment(t), configure)
+}
+
+func startIn(t testing.TB, env daemon.Env, configure func(*mediad.Config)) *instance {
+	t.Helper()
 	cfg := mediad.Defaults()
 	cfg.Ports = "20000-59999"
 	cfg.Quarantine = 0
@@ -46,7 +51,6 @@ func start(t testing.TB, configure func(*mediad.Config)) *instance {
 		configure(&cfg)
 	}
 	in := &instance{metrics: prometheus.NewRegistry()}
-	env := environment(t)
 	env.Metrics = in.metrics
 	parts, err := mediad.Parts(cfg, env)
 	if err != nil {

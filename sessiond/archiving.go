@@ -2,6 +2,7 @@ package sessiond
 
 import (
 	"context"
+	"errors"
 
 	"github.com/google/uuid"
 
@@ -56,6 +57,15 @@ func (a *archiving) open(ctx context.Context) (err error) {
 // flush archives what the last calls left, so that a clean stop leaves nothing
 // to others.
 func (a *archiving) flush(ctx context.Context) error { return a.archiver.Round(ctx) }
+
+// has tells whether the archive has the session.
+func (a *archiving) has(ctx context.Context, domain string, id uuid.UUID) (bool, error) {
+	_, err := a.archive.Get(ctx, domain, id)
+	if errors.Is(err, archive.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
 
 // Session returns an ended session of the domain.
 func (a *archiving) Session(ctx context.Context, domain string, id uuid.UUID) (call.Session, error) {

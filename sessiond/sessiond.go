@@ -138,11 +138,13 @@ func (s *sessiond) buildCallbacks() (err error) {
 	if s.store, err = store.New(s.env.Redis, store.Options{CallSecret: s.keys.Partition, Lanes: s.lanes}); err != nil {
 		return err
 	}
-	s.journal, err = journal.Open(s.store, s.env.Log, s.env.Metrics, journal.Options{Dir: s.cfg.Journal.Dir, Instance: s.env.Instance})
+	s.archive = &archiving{url: s.cfg.Archive.URL, env: s.env, sessions: s.store, leases: s.leases}
+	s.journal, err = journal.Open(s.store, s.env.Log, s.env.Metrics, journal.Options{
+		Dir: s.cfg.Journal.Dir, Instance: s.env.Instance, Archived: s.archive.has,
+	})
 	if err != nil {
 		return err
 	}
-	s.archive = &archiving{url: s.cfg.Archive.URL, env: s.env, sessions: s.store, leases: s.leases}
 	return s.buildControl(client)
 }
 

@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/callmesh/callmesh/allinone v0.0.0-00010101000000-000000000000
+	github.com/callmesh/callmesh/examples v0.0.0
 	github.com/callmesh/callmesh/gateway v0.0.0
 	github.com/callmesh/callmesh/ivrd v0.0.0
 	github.com/callmesh/callmesh/kit v0.0.0

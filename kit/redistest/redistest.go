@@ -125,7 +125,7 @@ func (s *Server) run() {
 // folder is a short one: t.TempDir is too long a path for a socket (108 bytes).
 func folder(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "redis")
+	dir, err := os.MkdirTemp("", "redis") //nolint:usetesting // t.TempDir is too long a path for a socket, see above
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,10 +47,7 @@ func Open(ctx context.Context, url string) (redis.UniversalClient, func() error,
 	if err != nil {
 		return nil, nil, fmt.Errorf("redis URL %q: %w", Redact(url), err)
 	}
-	client, closer, err := t.open()
-	if err != nil {
-		return nil, nil, fmt.Errorf("redis at %s: %w", Redact(url), err)
-	}
+	client, closer := t.open()
 	if err := client.Ping(ctx).Err(); err != nil {
 		_ = closer()
 		return nil, nil, fmt.Errorf("redis at %s does not answer: %w", Redact(url), err)
@@ -66,11 +63,10 @@ type target struct {
 	sentinel *redis.FailoverOptions
 }
 
-func (t target) open() (redis.UniversalClient, func() error, error) {
+func (t target) open() (redis.UniversalClient, func() error) {
 	switch {
 	case t.embedded != nil:
-		client, closer := openEmbedded(*t.embedded)
-		return client, closer, nil
+		return openEmbedded(*t.embedded)
 	case t.cluster != nil:
 		o := t.cluster
 		o.MaintNotificationsConfig = noMaintenance()
@@ -78,17 +74,17 @@ func (t target) open() (redis.UniversalClient, func() error, error) {
 		o.DialerRetries = 1
 		bound(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout, &o.MaxRetries)
 		client := redis.NewClusterClient(o)
-		return client, client.Close, nil
+		return client, client.Close
 	case t.sentinel != nil:
 		o := t.sentinel
 		o.DisableIdentity, o.ContextTimeoutEnabled = true, true
 		o.DialerRetries = 1
 		bound(&o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.PoolTimeout, &o.MaxRetries)
 		client := redis.NewFailoverClient(o)
-		return client, client.Close, nil
+		return client, client.Close
 	default:
 		client := redis.NewClient(Tune(t.single))
-		return client, client.Close, nil
+		return client, client.Close
 	}
 }
 

@@ -35,7 +35,9 @@ func TestAnnounceListWithdraw(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		wg.Go(func() { _ = r.Announce(ctx, "ivrd", "m1", "10.0.0.2:9000", func() registry.Load { return registry.Load{} }) })
+		wg.Go(func() {
+			_ = r.Announce(ctx, "ivrd", "m1", "10.0.0.2:9000", func() registry.Load { return registry.Load{} })
+		})
 		live := await(t, r, "mediad", func(l []registry.Instance) bool { return len(l) == 1 })
 		if i := live[0]; i.Name != "m1" || i.Address != "10.0.0.1:9000" || i.Load.Capacity != 100 || i.Started.IsZero() {
 			t.Errorf("listed %+v", i)

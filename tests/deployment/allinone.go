@@ -25,13 +25,13 @@ func AllInOne(ctx context.Context, cfg Config) (Deployment, error) {
 	}
 	text := fmt.Sprintf(`rest: { listen: "127.0.0.1:0" }
 sip: { listen: ["udp:127.0.0.1:0", "tcp:127.0.0.1:0"], advertise: "127.0.0.1" }
-media: { listen: "127.0.0.1", advertise: "127.0.0.1", ports: %q }
+media: { listen: "127.0.0.1", advertise: "127.0.0.1", ports: %q, quarantine: %s }
 redis: { url: %q }
 blob: { url: "file:%s/blob" }
 archive: { url: "sqlite:%s/archive.db" }
 journal: { dir: "%s/journal" }
 secret: "the secret of a deployment for tests"
-`, cfg.mediaPorts(), redis, cfg.Dir, cfg.Dir, cfg.Dir) + domainsYAML(cfg.Domains)
+`, cfg.mediaPorts(), cfg.quarantine(), redis, cfg.Dir, cfg.Dir, cfg.Dir) + domainsYAML(cfg.Domains)
 	path := filepath.Join(cfg.Dir, "callmesh.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, err

@@ -29,6 +29,8 @@ type Config struct {
 	Redis string
 	// MediaPorts is the range for RTP, as in "20000-20999".
 	MediaPorts string
+	// Quarantine is how long a port rests after a call; 5 s by default.
+	Quarantine time.Duration
 }
 
 // Domain is one tenant of it.

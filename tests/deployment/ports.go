@@ -1,11 +1,13 @@
 package deployment
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"time"
 )
 
 // lowest and highest bound the ports that Reserve looks at. Linux hands out
@@ -48,6 +50,8 @@ func free(port int) bool {
 	_ = c.Close()
 	return true
 }
+
+func (c Config) quarantine() time.Duration { return cmp.Or(c.Quarantine, 5*time.Second) }
 
 // mediaPorts is the range for RTP: 20000 to 29999 is cut into tens of
 // hundreds, so that deployments side by side rarely meet.

@@ -88,7 +88,7 @@ func (p *Processes) own(daemon string, cfg Config) string {
 	case "recordingd":
 		return fmt.Sprintf("blob: { url: \"file:%s/blob\" }\n", cfg.Dir)
 	case "mediad":
-		return fmt.Sprintf("media: { listen: \"127.0.0.1\", advertise: \"127.0.0.1\", ports: %q }\n", cfg.mediaPorts())
+		return fmt.Sprintf("media: { listen: \"127.0.0.1\", advertise: \"127.0.0.1\", ports: %q, quarantine: %s }\n", cfg.mediaPorts(), cfg.quarantine())
 	case "sessiond":
 		return p.sessiond(p.sip, cfg)
 	case "gateway":

@@ -83,7 +83,7 @@ func TestRedisGone(t *testing.T) {
 // run out.
 func TestThousandCalls(t *testing.T) {
 	s := alone(t, func(cfg deployment.Config) (deployment.Deployment, error) {
-		cfg.MediaPorts = "29000-29599"
+		cfg.MediaPorts, cfg.Quarantine = "29000-29599", 100*time.Millisecond
 		return deployment.AllInOne(t.Context(), cfg)
 	})
 	s.commands(bye(s.prompt("short.wav", low, 100*time.Millisecond)))

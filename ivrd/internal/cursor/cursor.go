@@ -151,18 +151,19 @@ func (s *Store) Load(ctx context.Context, participant string) (Cursor, error) {
 	return decode(reply)
 }
 
-// Save writes the state under the cursor's epoch. ErrEpoch and ErrNone say that
-// the dialogue is no longer this owner's.
+// Save writes the state under the cursor's epoch. ErrEpoch says that the dialogue
+// is another owner's, ErrNone that it has ended.
 func (s *Store) Save(ctx context.Context, c Cursor) error {
-	_, key, err := place(c.Dialogue.Participant)
+	p, key, err := place(c.Dialogue.Participant)
 	if err != nil {
 		return err
 	}
-	_, state, err := encode(c)
+	dialogue, state, err := encode(c)
 	if err != nil {
 		return err
 	}
-	return s.fenced(saveScript.Run(ctx, s.rdb, []string{key}, c.Epoch, state, keep.Milliseconds()).Int())
+	return s.fenced(saveScript.Run(ctx, s.rdb, []string{key, ownersKey(p), indexKey(p, c.Owner)},
+		c.Epoch, state, keep.Milliseconds(), c.Owner, c.Address, c.Dialogue.Grant, dialogue, c.Dialogue.Participant).Int())
 }
 
 // End marks the dialogue as over.

@@ -84,9 +84,6 @@ func TestContract(t *testing.T) {
 				}
 			}
 			c := fresh("a")
-			if err := s.Save(t.Context(), c); !errors.Is(err, cursor.ErrNone) {
-				t.Errorf("save: %v", err)
-			}
 			if _, err := s.Claim(t.Context(), c.Dialogue.Participant, "a", "b", "b:1"); !errors.Is(err, cursor.ErrNone) {
 				t.Errorf("claim: %v", err)
 			}
@@ -179,6 +176,31 @@ func TestContract(t *testing.T) {
 			}
 			if got := owners(t, s); len(got) != 0 {
 				t.Errorf("owners %v", got)
+			}
+		})
+		t.Run("what the store lost is put back", func(t *testing.T) {
+			c := begin(t, s, fresh("a"))
+			c.Epoch, c.State.Number = 4, 9
+			id, err := partition.ParseID(c.Dialogue.Participant)
+			if err != nil {
+				t.Fatal(err)
+			}
+			slot := "cm:" + partition.SlotOf(id)
+			if n, err := rdb.Del(t.Context(), slot+":dialogue:"+id.String(), slot+":dialogues:a", slot+":dialogue-owners").Result(); n != 3 {
+				t.Fatalf("deleted %d, %v", n, err)
+			}
+			if err := s.Save(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			if got := owners(t, s); !slices.Equal(got, []string{"a"}) {
+				t.Errorf("owners %v", got)
+			}
+			got, err := s.Claim(t.Context(), c.Dialogue.Participant, "a", "b", "b:1")
+			if err != nil || got.Epoch != 5 || got.State.Number != 9 || got.Dialogue != c.Dialogue {
+				t.Errorf("claim: %+v, %v", got, err)
+			}
+			if err := s.End(t.Context(), got); err != nil {
+				t.Fatal(err)
 			}
 		})
 		t.Run("either way to write an id", func(t *testing.T) {

@@ -37,13 +37,20 @@ redis.call('SADD', KEYS[3], ARGV[8])
 redis.call('SADD', KEYS[2], ARGV[1])
 return epoch`)
 
-	// KEYS dialogue. ARGV epoch, state, ttl.
+	// KEYS dialogue, owners, index of the owner.
+	// ARGV epoch, state, ttl, owner, address, grant, dialogue, participant.
+	// What the store has lost, as a failover may, the owner puts back.
 	saveScript = redis.NewScript(`
 local was = redis.call('HMGET', KEYS[1], 'epoch', 'over')
-if not was[1] or was[2] == '1' then return 0 end
-if was[1] ~= ARGV[1] then return -1 end
+if was[2] == '1' then return 0 end
+if was[1] and was[1] ~= ARGV[1] then return -1 end
 redis.call('HSET', KEYS[1], 'state', ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if was[1] then return 1 end
+redis.call('HSET', KEYS[1], 'owner', ARGV[4], 'address', ARGV[5], 'grant', ARGV[6], 'dialogue', ARGV[7],
+  'epoch', ARGV[1], 'over', 0)
+redis.call('SADD', KEYS[3], ARGV[8])
+redis.call('SADD', KEYS[2], ARGV[4])
 return 1`)
 
 	// KEYS dialogue, owners, index of the owner. ARGV epoch, owner, participant, ttl.

@@ -214,8 +214,10 @@ func TestOneFetchForAll(t *testing.T) {
 			}
 		})
 	}
-	for asked.Load() == 0 {
-		<-time.After(time.Millisecond)
+	for deadline := time.Now().Add(5 * time.Second); asked.Load() == 0; <-time.After(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody asked")
+		}
 	}
 	// One that gives up takes nothing from the others.
 	ctx, cancel := context.WithCancel(t.Context())

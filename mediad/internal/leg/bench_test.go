@@ -21,6 +21,9 @@ func BenchmarkReceive(b *testing.B) {
 		data[2], data[3] = byte(seq>>8), byte(seq)
 		r.leg.Receive(time.Duration(seq)*leg.Tick, &d)
 	}
+	if got := r.leg.Statistics().PacketsReceived; got < uint64(b.N) {
+		b.Fatalf("%d packets of %d were accepted", got, b.N)
+	}
 }
 
 func BenchmarkPlay(b *testing.B) {

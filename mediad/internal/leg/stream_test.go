@@ -249,15 +249,17 @@ func TestSignalledAndSentDigitsAreOne(t *testing.T) {
 	inject("12") // an echo, and one that only signalling brought
 	r.press("2") // the echo of that
 	r.ticks(150)
-	inject("2") // too late to be an echo
+	inject("2")   // too late to be an echo
+	r.press("44") // twice by the same way is twice
+	inject("44")
 	digits := ""
 	for _, e := range r.events {
 		if e.Kind == leg.Digit {
 			digits += string(e.Key)
 		}
 	}
-	if digits != "1122" {
-		t.Errorf("digits %q, want 1122", digits)
+	if digits != "112244" {
+		t.Errorf("digits %q, want 112244", digits)
 	}
 }
 

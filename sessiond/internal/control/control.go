@@ -161,34 +161,45 @@ func (c *Control) Active() int {
 	return len(c.sessions)
 }
 
-// leaveForHangingUp is the part of the grace period kept for ending what
-// callers have not ended themselves.
-const leaveForHangingUp = 2 * time.Second
+// What Drain leaves of the grace period: for ending what callers have not ended
+// themselves, and then for the daemon's other parts.
+const (
+	leaveForHangingUp = 3 * time.Second
+	leaveForOthers    = 2 * time.Second
+)
 
 // Drain takes no new calls and waits for those that run. Shortly before ctx
 // ends it hangs the rest up, so that they are accounted for here and now.
 func (c *Control) Drain(ctx context.Context) error {
 	c.draining.Store(true)
 	c.checkEmpty()
-	if deadline, ok := ctx.Deadline(); ok {
-		patience, cancel := context.WithDeadline(ctx, deadline.Add(-leaveForHangingUp))
-		defer cancel()
-		select {
-		case <-c.empty:
-		case <-patience.Done():
-			c.Log.WarnContext(ctx, "hanging up the calls that are left", "sessions", c.Active())
-			c.each(func(l *live) { l.post(call.HungUp{Reason: "error"}) })
-		}
+	if !c.emptyWithin(ctx, leaveForHangingUp) {
+		c.Log.WarnContext(ctx, "hanging up the calls that are left", "sessions", c.Active())
+		c.each(func(l *live) { l.post(call.HungUp{Reason: "error"}) })
 	}
 	var err error
-	select {
-	case <-c.empty:
-	case <-ctx.Done():
+	if !c.emptyWithin(ctx, leaveForOthers) {
 		err = errors.New("calls were still up at the end of the grace period")
 	}
+	// What is left waits for far ends that do not answer a BYE: it is given up.
 	c.endIt()
 	c.work.Wait()
 	return err
+}
+
+// emptyWithin waits for the last session to end, until so long before ctx does.
+func (c *Control) emptyWithin(ctx context.Context, before time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, deadline.Add(-before))
+		defer cancel()
+	}
+	select {
+	case <-c.empty:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (c *Control) each(do func(*live)) {

@@ -47,11 +47,10 @@ func (l *live) do(ctx context.Context, s call.Session, e call.Effect) {
 	}
 }
 
-// begin runs work that is finished even while the daemon stops: a BYE that is
-// due is sent.
+// begin runs work that ends with its timeout, or with Drain.
 func (l *live) begin(timeout time.Duration, work func(ctx context.Context)) {
 	l.c.begin(func(ctx context.Context) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		work(traced(ctx, l.snapshot()))
 	})

@@ -31,6 +31,8 @@ type live struct {
 	mu      sync.Mutex
 	queue   []queued
 	running bool
+	// ordered is work that is done one piece after the other.
+	ordered []func(ctx context.Context)
 	// held keeps the queue from running until the session is stored.
 	held bool
 

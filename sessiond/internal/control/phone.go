@@ -52,9 +52,38 @@ func (c *Control) InfoDigit(_ context.Context, leg ua.LegRef, digit string, d ti
 	if !ok || p.LegID == "" {
 		return
 	}
-	l.begin(openTimeout, func(ctx context.Context) {
+	l.inOrder(func(ctx context.Context) {
 		if err := c.Media.InjectDigit(ctx, p.MediaAddress, p.LegID, digit, d); err != nil {
 			l.log.WarnContext(ctx, "a digit of SIP INFO was lost", "err", err)
+		}
+	})
+}
+
+// inOrder runs work after that which was given before: digits must not overtake
+// each other. What exceeds maxQueue is dropped.
+func (l *live) inOrder(work func(ctx context.Context)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.ordered) >= maxQueue {
+		return
+	}
+	l.ordered = append(l.ordered, work)
+	if len(l.ordered) > 1 {
+		return // the one who runs comes to it
+	}
+	l.begin(byeTimeout, func(ctx context.Context) {
+		for {
+			l.mu.Lock()
+			next := l.ordered[0]
+			l.mu.Unlock()
+			next(ctx)
+			l.mu.Lock()
+			l.ordered = l.ordered[1:]
+			done := len(l.ordered) == 0
+			l.mu.Unlock()
+			if done {
+				return
+			}
 		}
 	})
 }

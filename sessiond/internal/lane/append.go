@@ -14,9 +14,17 @@ import (
 //go:embed append.lua
 var AppendLua string
 
-// SeenFor is how long dedupe keys are remembered after a session's last append:
-// longer than anybody repeats one.
-const SeenFor = 80 * time.Hour
+// SeenFor is how long dedupe keys are remembered after the last append to a live
+// session, and EndedFor how long after its last when it is archived: those who
+// repeat an append do so within seconds, and at 600 calls a second each hour is
+// two million keys.
+const (
+	SeenFor  = 24 * time.Hour
+	EndedFor = time.Hour
+)
+
+// Tombstone is the member of [SeenKey] that marks an archived session.
+const Tombstone = ""
 
 // ArgsPerEntry is the number of script arguments that AppendArgs yields for
 // each entry.

@@ -36,6 +36,10 @@ local function append(seen, due, seenFor, now, k, a, count)
       results[#results + 1] = 1
     end
   end
-  if count > 0 then redis.call('PEXPIRE', seen, seenFor) end
+  if count > 0 then
+    -- The tombstone of an archived session: EndedFor.
+    if redis.call('SISMEMBER', seen, '') == 1 then seenFor = 3600000 end
+    redis.call('PEXPIRE', seen, seenFor)
+  end
   return results
 end

@@ -147,6 +147,7 @@ func TestLanesDeliverInOrderOnAnyRedis(t *testing.T) {
 				t.Errorf("%s received %v", target, got)
 			}
 		}
+		i.stop() // what was sent is settled by then
 		// Nothing is left behind but the dedupe keys, which expire.
 		keys, err := allKeys(t.Context(), rdb)
 		if err != nil {
@@ -180,23 +181,23 @@ func allKeys(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
 func TestPolicies(t *testing.T) {
 	down := errors.New("down")
 	tests := []struct {
-		kind     lane.Kind
-		err      error
-		attempts int // made before it is given up; 0 for what goes on for 72 hours
-		dead     bool
+		kind      lane.Kind
+		permanent bool
+		attempts  int // made before it is given up; 0 for what goes on for 72 hours
+		dead      bool
 	}{
-		{kind: lane.CallNotify, err: down, attempts: 3},
-		{kind: lane.CallAnswered, err: down, attempts: 3},
-		{kind: lane.Alarm, err: down, attempts: 3},
-		{kind: lane.Alarm, err: lane.Permanent(down), attempts: 1},
-		{kind: lane.SessionCompleted, err: down, dead: true},
-		{kind: lane.RecordingReady, err: down, dead: true},
-		{kind: lane.CDR, err: down, dead: true},
-		{kind: lane.CDR, err: lane.Permanent(down), attempts: 1, dead: true},
-		{kind: "of a later version", err: down, dead: true},
+		{kind: lane.CallNotify, attempts: 3},
+		{kind: lane.CallAnswered, attempts: 3},
+		{kind: lane.Alarm, attempts: 3},
+		{kind: lane.Alarm, permanent: true, attempts: 1},
+		{kind: lane.SessionCompleted, dead: true},
+		{kind: lane.RecordingReady, dead: true},
+		{kind: lane.CDR, dead: true},
+		{kind: lane.CDR, permanent: true, attempts: 1, dead: true},
+		{kind: "of a later version", dead: true},
 	}
 	for _, tc := range tests {
-		name := fmt.Sprintf("%s permanent=%t", tc.kind, tc.err != down)
+		name := fmt.Sprintf("%s permanent=%t", tc.kind, tc.permanent)
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rdb := redistest.Mini(t)
@@ -210,10 +211,13 @@ func TestPolicies(t *testing.T) {
 					if d.Attempt != len(attempts) {
 						t.Errorf("attempt %d is told as %d", len(attempts), d.Attempt)
 					}
-					return tc.err
+					if tc.permanent {
+						return lane.Permanent(down)
+					}
+					return down
 				}
 				i := start(t, rdb, s.send, func(o *lane.Options) {
-					o.Leases, o.Scan = holding(t, rdb, 9), time.Minute
+					o.Leases, o.Scan = holding(t, rdb, 9), 5*time.Minute
 				})
 				session := partition.NewID(9)
 				began := time.Now()
@@ -476,8 +480,8 @@ func TestDeadLettersAreReplayedAndDiscarded(t *testing.T) {
 		if l := dead[0]; l.Entry.DedupeKey != "a" || l.Reason != "refused" || l.Attempts != 1 || string(l.Entry.Body) != `{"a":"<&>"}` {
 			t.Errorf("letter %+v", l)
 		}
-		for range i.deliverer.Dead(t.Context(), "other.callmesh.test") {
-			t.Error("another domain sees it")
+		for l, err := range i.deliverer.Dead(t.Context(), "other.callmesh.test") {
+			t.Errorf("another domain sees %+v, %v", l, err)
 		}
 		if err := i.deliverer.Replay(t.Context(), dead[0].ID); err != nil {
 			t.Fatal(err)

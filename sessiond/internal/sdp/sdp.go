@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -91,10 +92,16 @@ func Parse(b []byte) (*Description, error) {
 		d.Media = append(d.Media, m)
 		at = &d.Media[len(d.Media)-1].Lines
 	}
-	if n == 0 {
+	// Without media, an origin is the least that tells a description from any
+	// text behind "v=".
+	if n == 0 || (len(d.Media) == 0 && !d.has('o')) {
 		return nil, ErrEmpty
 	}
 	return d, nil
+}
+
+func (d *Description) has(kind byte) bool {
+	return slices.ContainsFunc(d.Lines, func(l Line) bool { return l.Type == kind })
 }
 
 func parseMedia(v string) (Media, error) {

@@ -31,7 +31,7 @@ var seeds = map[string]string{
 	"early attribute": "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\na=sendonly\r\nb=XX:64\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\nb=TIAS:64000\r\nc=IN IP4 192.0.2.2/127\r\n",
 	"odd origin":      "v=0\r\no=Cisco SIP GW 123456789012345678901234567890 1 IN IP4 192.0.2.1\r\ns= \r\nt=0 0\r\nm=audio 4000/2 RTP/AVP 0\r\n",
 	"no end":          "v=0\r\nm=audio 4000 RTP/AVP 0",
-	"zero byte":       "v=0\r\ns=-\r\n\x00",
+	"zero byte":       "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n\x00",
 	"rubbish within":  "v=0\r\nhello\r\ns=-\r\n\r\nm=audio 4000 RTP/AVP 0\r\n\r\n",
 }
 

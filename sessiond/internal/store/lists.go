@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/callmesh/callmesh/kit/partition"
+	"github.com/callmesh/callmesh/sessiond/internal/lane"
 )
 
 // LiveRow is a session's entry in the list of live sessions.
@@ -157,7 +158,8 @@ func (s *Store) ToArchive(ctx context.Context, p, limit int) ([]Stored, error) {
 
 // archivedScript forgets a session that the archive has, unless it was written
 // again since: then it stays queued.
-// KEYS: session, rows, owned, archive   ARGV: token, version, ms to keep the record
+// KEYS: session, rows, owned, archive, seen
+// ARGV: token, version, ms to keep the record, ms to know of its end, tombstone
 var archivedScript = redis.NewScript(`
 local is = redis.call('HMGET', KEYS[1], 'ver', 'owner')
 if is[1] then
@@ -167,6 +169,8 @@ if is[1] then
 end
 redis.call('HDEL', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('SADD', KEYS[5], ARGV[5])
+redis.call('PEXPIRE', KEYS[5], ARGV[4])
 return 1`)
 
 // Archived takes a session off the list of live ones once the archive has
@@ -174,8 +178,8 @@ return 1`)
 // the session was written meanwhile, and has to be archived once more.
 func (s *Store) Archived(ctx context.Context, id uuid.UUID, domain string, version uint64) (bool, error) {
 	p := partition.Of(id)
-	n, err := archivedScript.Run(ctx, s.rdb, []string{sessionKey(id), rowsKey(p, domain), ownedKey(p), archiveKey(p)},
-		partition.Token(id), version, s.o.KeepEnded.Milliseconds()).Int()
+	n, err := archivedScript.Run(ctx, s.rdb, []string{sessionKey(id), rowsKey(p, domain), ownedKey(p), archiveKey(p), lane.SeenKey(id)},
+		partition.Token(id), version, s.o.KeepEnded.Milliseconds(), lane.EndedFor.Milliseconds(), lane.Tombstone).Int()
 	if err != nil {
 		return false, fmt.Errorf("forget archived session %s: %w", id, classify(ctx, err))
 	}

@@ -19,7 +19,10 @@ if is[1] then
     return repeated
   end
   if not reassert and is[1] ~= version then return {-1} end
-elseif version ~= '0' and not reassert then
+elseif reassert then
+  -- Archived meanwhile, by somebody who claimed it: it must not rise again.
+  if redis.call('SISMEMBER', KEYS[6], '') == 1 then return {-2} end
+elseif version ~= '0' then
   return {-3}
 end
 

@@ -63,13 +63,13 @@ func TestRedisGoneIsTold(t *testing.T) {
 	}
 	t.Run("read-only", func(t *testing.T) {
 		// What a master that was demoted says.
-		if err := server.Client().SlaveOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
+		if err := server.Client().ReplicaOf(t.Context(), "127.0.0.1", "1").Err(); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.Save(t.Context(), w); !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("Save: %v", err)
 		}
-		if err := server.Client().SlaveOf(t.Context(), "no", "one").Err(); err != nil {
+		if err := server.Client().ReplicaOf(t.Context(), "no", "one").Err(); err != nil {
 			t.Fatal(err)
 		}
 	})

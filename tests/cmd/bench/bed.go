@@ -27,12 +27,11 @@ type bed struct {
 	app      *sink.Sink
 	sip      string
 	rest     string
-	log      string
 }
 
 const (
-	domain = "bench.callmesh.test"
-	key    = "bench-secret"
+	domain      = "bench.callmesh.test"
+	key         = "bench-secret"
 	shortPrompt = "three.wav"
 	longPrompt  = "minute.wav"
 )

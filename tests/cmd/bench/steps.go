@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -50,7 +51,7 @@ func (b *bed) sipp(ctx context.Context, l load) (result, error) {
 	took := time.Since(begin)
 	res, statErr := read(stats)
 	if statErr != nil {
-		return res, fmt.Errorf("sipp: %w, %v\n%s", statErr, err, out)
+		return res, fmt.Errorf("sipp: %w\n%s", errors.Join(statErr, err), out)
 	}
 	res.took = took
 	return res, nil
@@ -204,18 +205,17 @@ func (b *bed) gets(ctx context.Context, length time.Duration) error {
 	b.app.Script("getIvrCommand", command(longPrompt, sink.Object{"hangup": true}))
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
+	before := len(b.app.All(sink.Of("getIvrCommand")))
 	go func() { _, _ = b.sipp(running, load{rate: 1, calls: 1, receiver: r}) }() // ended by cancel
-	asked, err := b.app.Await(ctx, 1, sink.Of("getIvrCommand"))
+	asked, err := b.app.Await(ctx, before+1, sink.Of("getIvrCommand"))
 	if err != nil {
 		return err
 	}
-	all := b.app.All(sink.Of("getIvrCommand"))
-	asked = all[len(all)-1]
 	url := b.rest + "/calls/" + domain + "/sessions/" + strings.ReplaceAll(asked.Session(), "-", "")
 	var count atomic.Int64
 	var wg sync.WaitGroup
 	times := make([][]float32, 32)
-	before, err := used(b.callmesh.Process.Pid)
+	begun, err := used(b.callmesh.Process.Pid)
 	if err != nil {
 		return err
 	}
@@ -254,6 +254,6 @@ func (b *bed) gets(ctx context.Context, length time.Duration) error {
 	fmt.Println("\nGET /calls/{domain}/sessions/{token}, live session, 32 connections")
 	fmt.Println("| GETs/s | CPU µs/GET | p50 / p99 ms |")
 	fmt.Println("|---|---|---|")
-	fmt.Printf("| %.0f | %.0f | %.2f / %.2f |\n", n/length.Seconds(), (after.cpu-before.cpu).Seconds()*1e6/n, quantile(spent, 0.5), quantile(spent, 0.99))
+	fmt.Printf("| %.0f | %.0f | %.2f / %.2f |\n", n/length.Seconds(), (after.cpu-begun.cpu).Seconds()*1e6/n, quantile(spent, 0.5), quantile(spent, 0.99))
 	return nil
 }

@@ -22,12 +22,13 @@ import (
 func Postgres(t testing.TB) string {
 	t.Helper()
 	bin := postgresBin(t)
-	dir, err := os.MkdirTemp("", "pg")
+	dir, err := os.MkdirTemp("", "pg") //nolint:usetesting // t.TempDir is too long a path for a socket, and closed to another user
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	as, name := account(t, dir)
+	as := account(t, dir)
+	const name = "tester"
 	data := filepath.Join(dir, "data")
 
 	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", name, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
@@ -70,10 +71,10 @@ func postgresBin(t testing.TB) string {
 }
 
 // account returns how to run as somebody who is not root, and gives him dir.
-func account(t testing.TB, dir string) (*syscall.SysProcAttr, string) {
+func account(t testing.TB, dir string) *syscall.SysProcAttr {
 	t.Helper()
 	if os.Getuid() != 0 {
-		return nil, "tester"
+		return nil
 	}
 	u, err := user.Lookup("postgres")
 	if err != nil {
@@ -87,7 +88,7 @@ func account(t testing.TB, dir string) (*syscall.SysProcAttr, string) {
 	if err := os.Chown(dir, uid, gid); err != nil {
 		t.Fatal(err)
 	}
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, "tester"
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 }
 
 func awaitPostgres(t testing.TB, address, log string) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -21,6 +22,8 @@ import (
 
 // record is one journaled write: a state, or notifications alone.
 type record struct {
+	// At is when it was written.
+	At      time.Time
 	Write   *store.Write `json:",omitempty"`
 	Fence   store.Fence
 	Entries []lane.Entry `json:",omitempty"`

@@ -30,6 +30,10 @@ type Options struct {
 	MaxBytes int64
 	// Retry is how often Redis is tried while it is away, 500 ms.
 	Retry time.Duration
+	// Archived says whether the archive has a session. It is asked of old writes to
+	// sessions that Redis does not know: whether Redis lost the session, or somebody
+	// claimed, ended and archived it, is then no longer known there. Nil says no.
+	Archived func(ctx context.Context, domain string, id uuid.UUID) (bool, error)
 }
 
 // Store is a store.Store whose writes of live sessions outlast an outage of
@@ -174,6 +178,7 @@ func (j *Store) fell(ctx context.Context, err error) {
 }
 
 func (j *Store) keep(r record) error {
+	r.At = time.Now()
 	text, err := r.encode()
 	if err != nil {
 		return err
@@ -256,7 +261,7 @@ func (j *Store) recovered(ctx context.Context) {
 	if !j.away() {
 		return
 	}
-	if _, err := j.Store.Load(ctx, uuid.Nil); errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
+	if _, err := j.Load(ctx, uuid.Nil); errors.Is(err, store.ErrUnavailable) || ctx.Err() != nil {
 		return
 	}
 	j.mu.Lock()
@@ -300,10 +305,16 @@ func (j *Store) replay(ctx context.Context, f *file) bool {
 // redo makes one write. Only a Redis that is away stops the journal: a write that
 // it refuses would be refused for ever.
 func (j *Store) redo(ctx context.Context, r record) bool {
-	var err error
-	if r.Write != nil {
+	over, err := j.over(ctx, r)
+	switch {
+	case err != nil:
+		j.log.WarnContext(ctx, "journal waits", "session", r.session(), "err", err)
+		return false
+	case over:
+		err = fmt.Errorf("archived: %w", store.ErrStaleEpoch)
+	case r.Write != nil:
 		_, err = j.Store.Save(ctx, *r.Write)
-	} else {
+	default:
 		_, err = j.Store.Append(ctx, r.Fence, r.Entries...)
 	}
 	switch {
@@ -318,4 +329,16 @@ func (j *Store) redo(ctx context.Context, r record) bool {
 		j.log.ErrorContext(ctx, "journaled write refused", "session", r.session(), "err", err)
 	}
 	return true
+}
+
+// over says whether a write is so old that its session may have been claimed,
+// ended, archived and forgotten by Redis, and was.
+func (j *Store) over(ctx context.Context, r record) (bool, error) {
+	if r.Write == nil || j.o.Archived == nil || time.Since(r.At) < lane.EndedFor/2 {
+		return false, nil
+	}
+	if _, err := j.Load(ctx, r.Write.ID); !errors.Is(err, store.ErrNotFound) {
+		return false, nil // also where Redis is away: the write will tell
+	}
+	return j.o.Archived(ctx, r.Write.Domain, r.Write.ID)
 }

@@ -2,8 +2,11 @@ package journal_test
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
@@ -349,5 +353,70 @@ func TestOpenRefusesBadNames(t *testing.T) {
 		if _, err := journal.Open(s, slog.New(slog.DiscardHandler), prometheus.NewRegistry(), journal.Options{Dir: t.TempDir(), Instance: name}); err == nil {
 			t.Errorf("instance %q was accepted", name)
 		}
+	}
+}
+
+// A session that somebody else has ended and archived while we were cut off must
+// not come back to life when our journal is written back.
+func TestAnArchivedSessionStaysOver(t *testing.T) {
+	server := redistest.Start(t)
+	dir := t.TempDir()
+	cut := &cuttable{UniversalClient: server.Client()}
+	j, stop := start(t, cut, journal.Options{Dir: dir})
+	w := storetest.New()
+	save(t, j, &w)
+	cut.set(true)
+	w.Record = []byte("from before")
+	save(t, j, &w)
+	stop()
+	if err := server.Client().FlushAll(t.Context()).Err(); err != nil { // long forgotten
+		t.Fatal(err)
+	}
+	age(t, filepath.Join(dir, "s1.journal"))
+	for _, archived := range []bool{true, false} {
+		text, err := os.ReadFile(filepath.Join(dir, "s1.journal"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := t.TempDir()
+		if err := os.WriteFile(filepath.Join(other, "s1.journal"), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k, _ := start(t, server.Client(), journal.Options{Dir: other, Instance: "s2", Archived: func(_ context.Context, domain string, id uuid.UUID) (bool, error) {
+			if domain != w.Domain || id != w.ID {
+				t.Errorf("asked for %s of %s", id, domain)
+			}
+			return archived, nil
+		}})
+		until(t, "the journal to be worked off", func() bool { return k.Pending() == 0 })
+		_, err = k.Load(t.Context(), w.ID)
+		if archived != errors.Is(err, store.ErrNotFound) {
+			t.Errorf("archived %t: %v", archived, err)
+		}
+	}
+}
+
+// age rewrites a journal of one record as if it were two days old.
+func age(t *testing.T, path string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(b[8:], &fields); err != nil {
+		t.Fatal(err)
+	}
+	if fields["At"], err = json.Marshal(time.Now().Add(-48 * time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b = binary.BigEndian.AppendUint32(nil, uint32(len(text)))
+	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)))
+	if err := os.WriteFile(path, append(b, text...), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

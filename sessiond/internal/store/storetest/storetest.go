@@ -487,6 +487,17 @@ func archiveQueue(t *testing.T, s *store.Store) {
 	if ok, err := s.Archived(t.Context(), w.ID, w.Domain, 4); err != nil || !ok {
 		t.Errorf("archiving what is gone: %v, %v", ok, err)
 	}
+	w.Version, w.Reassert = 4, true
+	if _, err := s.Save(t.Context(), w); !errors.Is(err, store.ErrStaleEpoch) {
+		t.Errorf("an archived session rose again: %v", err)
+	}
+	// Late notifications are taken, and known by their dedupe keys.
+	late := Entry(w.ID, "http://app.test", "recordingReady:1")
+	for _, want := range []lane.Result{lane.Queued, lane.Duplicate} {
+		if r, err := s.Append(t.Context(), store.Fence{}, late); err != nil || r[0] != want {
+			t.Errorf("a late notification: %v, %v; want %v", r, err, want)
+		}
+	}
 }
 
 // Entry returns a notification with a new id.
