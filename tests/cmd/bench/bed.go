@@ -33,7 +33,7 @@ const (
 	domain      = "bench.callmesh.test"
 	key         = "bench-secret"
 	shortPrompt = "three.wav"
-	longPrompt  = "minute.wav"
+	longPrompt  = "long.wav"
 )
 
 func start(ctx context.Context) (*bed, error) {
@@ -131,7 +131,7 @@ func (b *bed) startCallmesh(ctx context.Context) error {
 }
 
 func (b *bed) upload(ctx context.Context) error {
-	for name, seconds := range map[string]int{shortPrompt: 3, longPrompt: 60} {
+	for name, seconds := range map[string]int{shortPrompt: 3, longPrompt: 30} {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPut, b.rest+"/mediaservice/"+domain+"/promptfile/"+name, bytes.NewReader(wav(seconds)))
 		if err != nil {
 			return err
@@ -157,6 +157,25 @@ func (b *bed) do(req *http.Request, client *http.Client) error {
 		return errors.New(resp.Status)
 	}
 	return nil
+}
+
+var complaint = regexp.MustCompile(`level=(?:WARN|ERROR) msg=("[^"]*"|\S+).*? (?:err|error)=("[^"]*"|\S+)`)
+
+// complaints counts what callmesh has logged as wrong so far.
+func (b *bed) complaints() string {
+	text, err := os.ReadFile(filepath.Join(b.dir, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	counts := map[string]int{}
+	for _, m := range complaint.FindAllStringSubmatch(string(text), -1) {
+		counts[m[1]+" "+m[2]]++
+	}
+	var out strings.Builder
+	for what, n := range counts {
+		fmt.Fprintf(&out, "  %d x %s\n", n, what)
+	}
+	return out.String()
 }
 
 // stop ends what start began, by their own processes.

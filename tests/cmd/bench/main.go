@@ -30,6 +30,9 @@ func bench(ctx context.Context) error {
 	length := flag.Duration("length", 10*time.Second, "how long each step lasts")
 	flag.Parse()
 
+	if err := pin(0); err != nil {
+		return err
+	}
 	b, err := start(ctx)
 	if err != nil {
 		return err

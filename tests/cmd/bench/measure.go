@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // lockedBuffer takes a child's output while it is looked at.
@@ -167,6 +169,24 @@ func numbers(list string) ([]int, error) {
 		out = append(out, n)
 	}
 	return out, nil
+}
+
+// pin keeps this process, and what it starts without another word, on one core.
+func pin(core int) error {
+	var set unix.CPUSet
+	set.Set(core)
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks { // threads that the runtime has made already
+		if id, err := strconv.Atoi(t.Name()); err == nil {
+			if err := unix.SchedSetaffinity(id, &set); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // pause waits, but not beyond ctx.

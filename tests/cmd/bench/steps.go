@@ -130,6 +130,9 @@ func (b *bed) calls(ctx context.Context, rates string, length time.Duration) err
 		fmt.Printf("| %d | %d | %d | %d | %.2f | %.0f | %.2f | %.1f | %.1f | %d |\n", rate, res.successful, res.failed, res.retransmissions,
 			cpu/float64(calls), cpu/10/res.took.Seconds(), (storeAfter.cpu-store.cpu).Seconds()*1000/float64(calls),
 			float64(h.packets)/float64(max(res.successful, 1)), h.p99, after.rss>>20)
+		if res.failed > 0 {
+			fmt.Println(b.complaints())
+		}
 	}
 	return nil
 }
