@@ -119,6 +119,10 @@ func (f *family) guard(next runtime.HandlerFunc) runtime.HandlerFunc {
 			return
 		}
 		rec.subject = p.Subject
+		// Domain names are written in any case (RFC 4343), and kept in lower case.
+		if domain, ok := params["domain"]; ok {
+			params["domain"] = strings.ToLower(domain)
+		}
 		// What is no domain's name ("self", a number) is for the daemon to read.
 		if domain := params["domain"]; strings.Contains(domain, ".") && !p.Covers(domain) {
 			f.fail(w, r, fault.New(fault.DomainForbidden, "credential is not valid for this domain").On("domain"))

@@ -48,7 +48,11 @@ type (
 	}
 	// Acked: the ACK of our 2xx came. InvalidSDP means that it should have
 	// carried a usable answer to our offer and did not.
-	Acked struct{ InvalidSDP bool }
+	// Codec is set where that answer chose it.
+	Acked struct {
+		InvalidSDP bool
+		Codec      string
+	}
 	// AckTimedOut: no ACK within 64*T1 (RFC 3261 §13.3.1.4).
 	AckTimedOut struct{}
 	// Cancelled: the caller gave up before our final answer.

@@ -82,6 +82,9 @@ func onLegFailed(s *Session, ev Event) []Effect {
 func onAcked(s *Session, ev Event) []Effect {
 	p := s.first()
 	p.Phase = Established
+	if codec := ev.(Acked).Codec; codec != "" {
+		p.Codec = codec
+	}
 	if ev.(Acked).InvalidSDP {
 		s.LastError = "the ACK carried no usable SDP answer"
 		return append([]Effect{alarm(Alarm{Type: "callError", Error: "invalidSdp", OfCall: true}), SendBye{Reason: "SIP;cause=488;text=\"invalidSdp\""}},

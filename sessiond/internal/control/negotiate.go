@@ -157,7 +157,7 @@ func (l *live) answered(ctx context.Context, leg uint8, t *talk, answer []byte) 
 		return
 	}
 	l.keepRemote(leg, answer)
-	l.post(call.Acked{})
+	l.post(call.Acked{Codec: agreed.Codecs[0].Name})
 	l.post(call.HoldChanged{Leg: leg, OnHold: agreed.Held})
 }
 
