@@ -65,7 +65,10 @@ func Parts(cfg Config, env daemon.Env) ([]run.Part, error) {
 		},
 		// Stopped first: new calls are refused and live ones end, while SIP, gRPC
 		// and the callbacks still serve them.
-		{Name: "calls", Stop: s.control.Drain},
+		{Name: "calls", Stop: func(ctx context.Context) error {
+			s.phone.Drain()
+			return s.control.Drain(ctx)
+		}},
 	}, nil
 }
 
@@ -228,7 +231,7 @@ func (s *sessiond) loadDirectory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.domains.Put(ctx, domains...); err != nil {
+	if err := s.domains.Replace(ctx, domains...); err != nil {
 		return fmt.Errorf("domains: %w", err)
 	}
 	return s.directory.Refresh(ctx)

@@ -49,7 +49,8 @@ func Covers(p principal.Principal, domain string) error {
 	if p.Covers(domain) {
 		return nil
 	}
-	return fault.New(fault.DomainForbidden, "credential is not valid for domain %s", domain).On("domain")
+	// The domain is not named: it may have been found by its number.
+	return fault.New(fault.DomainForbidden, "credential is not valid for this domain").On("domain")
 }
 
 func (a Access) check(ctx context.Context, req any) error {

@@ -103,10 +103,25 @@ func (c *Client) Send(ctx context.Context, e lane.Delivery) error {
 		return err
 	}
 	_, err = c.post.Post(ctx, r)
-	if refused, ok := errors.AsType[*webhook.Error](err); ok && !refused.Temporary() && refused.Kind != webhook.RefusedAddress {
+	failure, ok := errors.AsType[*webhook.Error](err)
+	switch {
+	case ok && failure.Kind == webhook.TooLarge:
+		return nil // it was accepted, at more length than we read
+	case ok && !failure.Temporary() && !lasting(failure):
 		return lane.Permanent(err)
 	}
 	return err
+}
+
+// lasting are failures that an operator may mend within the days for which what
+// must arrive is tried: a wrong credential, a route that is not deployed, an
+// address that is not allowed yet.
+func lasting(e *webhook.Error) bool {
+	switch e.Kind {
+	case webhook.Status, webhook.Redirect, webhook.RefusedAddress:
+		return true
+	}
+	return false
 }
 
 func (c *Client) request(d *directorypb.Domain, name, id, url string, body []byte) (webhook.Request, error) {

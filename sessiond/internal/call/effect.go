@@ -20,7 +20,7 @@ type (
 	// SendBye ends the dialog.
 	SendBye struct{ Reason string }
 	// StartDialogue hands the participant to an ivrd; DialogueBegan or
-	// DialogueEnded follows.
+	// DialogueRefused follows.
 	StartDialogue struct {
 		Participant uuid.UUID
 		Command     []byte

@@ -13,6 +13,7 @@ const (
 	legFailed       kind = "leg failed"
 	acked           kind = "acked"
 	ackTimedOut     kind = "ack timed out"
+	notAccepted     kind = "not accepted"
 	cancelled       kind = "cancelled"
 	byeReceived     kind = "bye received"
 	hungUp          kind = "hung up"
@@ -31,7 +32,7 @@ const (
 
 // kinds lists every event; the table test walks it.
 var kinds = []kind{
-	decided, legOpened, legFailed, acked, ackTimedOut, cancelled, byeReceived, hungUp, dialogueBegan,
+	decided, legOpened, legFailed, acked, ackTimedOut, notAccepted, cancelled, byeReceived, hungUp, dialogueBegan,
 	dialogueRefused, dialogueEnded, mediaTimedOut, mediaLost, limitReached, orphaned, holdChanged, referenceSet,
 	dialogueStopped, legClosed,
 }
@@ -53,6 +54,9 @@ type (
 		InvalidSDP bool
 		Codec      string
 	}
+	// NotAccepted: the 2xx did not go out; by Cancelled, as the caller had given
+	// up, else for lack of a connection.
+	NotAccepted struct{ Cancelled bool }
 	// AckTimedOut: no ACK within 64*T1 (RFC 3261 §13.3.1.4).
 	AckTimedOut struct{}
 	// Cancelled: the caller gave up before our final answer.
@@ -60,7 +64,11 @@ type (
 	// ByeReceived: the far end hung up.
 	ByeReceived struct{ Reason string }
 	// HungUp: the API ends the call. Reason is for sessionCompleted.
-	HungUp struct{ Reason string }
+	HungUp struct {
+		Reason string
+		// Shutdown: not the API but this daemon's end is the reason.
+		Shutdown bool
+	}
 	// DialogueBegan: an ivrd has taken the participant.
 	DialogueBegan struct{ Address string }
 	// DialogueRefused: no ivrd could be had.
@@ -96,6 +104,7 @@ func (Decided) kind() kind         { return decided }
 func (LegOpened) kind() kind       { return legOpened }
 func (LegFailed) kind() kind       { return legFailed }
 func (Acked) kind() kind           { return acked }
+func (NotAccepted) kind() kind     { return notAccepted }
 func (AckTimedOut) kind() kind     { return ackTimedOut }
 func (Cancelled) kind() kind       { return cancelled }
 func (ByeReceived) kind() kind     { return byeReceived }

@@ -41,6 +41,7 @@ var graph = map[edge]turn{
 	{Accepted, ackTimedOut}: onAckTimedOut,
 	// The caller hung up before its ACK reached us (BYE overtakes ACK on UDP).
 	{Accepted, byeReceived}: onBye,
+	{Accepted, notAccepted}: onNotAccepted,
 	// CANCEL crossed our 2xx: it has no effect (RFC 3261 §9.2), BYE follows.
 	{Accepted, cancelled}:     ignore,
 	{Accepted, hungUp}:        onHungUp,
@@ -63,8 +64,8 @@ var graph = map[edge]turn{
 	{Talking, referenceSet}:    onReference,
 	// The ACK of a retransmitted 2xx, or of a re-INVITE.
 	{Talking, acked}: ignore,
-	// The timer fired while the ACK was on its way to us.
-	{Talking, ackTimedOut}: ignore,
+	// No ACK for the 2xx of a re-INVITE: the dialog is to be ended (RFC 3261 §14.2).
+	{Talking, ackTimedOut}: onAckTimedOut,
 	{Talking, cancelled}:   ignore,
 
 	{Closing, dialogueStopped}: onDialogueStopped,
@@ -81,6 +82,7 @@ var graph = map[edge]turn{
 	{Closing, hungUp}:        ignore,
 	{Closing, acked}:         ignore,
 	{Closing, ackTimedOut}:   ignore,
+	{Closing, notAccepted}:   ignore,
 	{Closing, dialogueEnded}: ignore,
 	{Closing, mediaTimedOut}: ignore,
 	{Closing, mediaLost}:     ignore,
@@ -125,6 +127,16 @@ func Invite(s Session, participant uuid.UUID, at time.Time) Session {
 }
 
 func ignore(*Session, Event) []Effect { return nil }
+
+// Repeatable tells of events that a stranger can cause at will and whose loss
+// does no harm.
+func Repeatable(ev Event) bool {
+	switch ev.(type) {
+	case HoldChanged, ReferenceSet:
+		return true
+	}
+	return false
+}
 
 // Volatile tells of steps that change nothing which a fresh instance could not
 // find out by itself, and so need not be stored on their own.

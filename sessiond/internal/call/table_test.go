@@ -115,8 +115,14 @@ func TestTransitions(t *testing.T) {
 		{Talking, DialogueEnded{Grant: 1, Failed: true}, Closing, "error", "SendBye"},
 		{Talking, MediaTimedOut{Silence: time.Minute}, Closing, "answer", "alarm RTP media timeout, SendBye"},
 		{Talking, LimitReached{}, Closing, "answer", "alarm maxDuration, SendBye"},
-		{Talking, Orphaned{}, Closing, "error", "SendBye"},
-		{Talking, AckTimedOut{}, Talking, "connected", ""},
+		// What the dead owner had begun reports to nobody.
+		{Talking, Orphaned{}, Closing, "error", "SendBye, CloseLeg"},
+		{Opening, Orphaned{}, Done, "error", end},
+		{Talking, AckTimedOut{}, Closing, "error", "SendBye"},
+		{Talking, HungUp{Shutdown: true}, Closing, "answer", "SendBye"},
+		{Deciding, HungUp{Shutdown: true}, Done, "error", "Reject 503, " + end},
+		{Accepted, NotAccepted{Cancelled: true}, Closing, "cancel", "CloseLeg"},
+		{Accepted, NotAccepted{}, Closing, "error", "CloseLeg"},
 
 		{Closing, DialogueStopped{}, Closing, "answer", "CloseLeg"},
 		{Closing, ByeReceived{}, Closing, "answer", ""},
@@ -166,7 +172,8 @@ func TestADialogueBegunForACallThatEndedIsStopped(t *testing.T) {
 // sample has one event of each kind.
 var sample = map[kind]Event{
 	decided: Decided{Decision{Action: ActionIVR}}, legOpened: LegOpened{LegID: "leg"}, legFailed: LegFailed{Code: 503},
-	acked: Acked{}, ackTimedOut: AckTimedOut{}, cancelled: Cancelled{}, byeReceived: ByeReceived{}, hungUp: HungUp{},
+	notAccepted: NotAccepted{Cancelled: true},
+	acked:       Acked{}, ackTimedOut: AckTimedOut{}, cancelled: Cancelled{}, byeReceived: ByeReceived{}, hungUp: HungUp{},
 	dialogueBegan: DialogueBegan{Address: "a"}, dialogueRefused: DialogueRefused{}, dialogueEnded: DialogueEnded{Grant: 1},
 	mediaTimedOut: MediaTimedOut{}, mediaLost: MediaLost{}, limitReached: LimitReached{}, orphaned: Orphaned{},
 	holdChanged: HoldChanged{Leg: 1, OnHold: true}, referenceSet: ReferenceSet{ReferenceID: []byte("1")},
@@ -180,6 +187,7 @@ var impossible = map[kind][]Stage{
 	legFailed:       {Deciding, Accepted, Talking},
 	acked:           {Deciding, Opening},
 	ackTimedOut:     {Deciding, Opening},
+	notAccepted:     {Deciding, Opening, Talking},
 	dialogueBegan:   {Deciding, Opening, Accepted},
 	dialogueRefused: {Deciding, Opening, Accepted},
 	dialogueEnded:   {Deciding, Opening, Accepted},
@@ -243,6 +251,9 @@ func TestEverySessionIsAccountedForOnce(t *testing.T) {
 				rt.Fatalf("an ended session came back by %s", k)
 			}
 			s, seen = next, append(seen, effects...)
+			if k == orphaned { // reports went to the dead owner
+				clear(outstanding)
+			}
 			for _, e := range effects {
 				switch e.(type) {
 				case OpenLeg:

@@ -3,6 +3,7 @@ package call
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // ErrDone is returned for events of a session that is accounted for.
@@ -47,14 +48,31 @@ func onCancelled(s *Session, ev Event) []Effect {
 	return s.end(Cancel, Cause{SIPCode: 487, Text: "Request Terminated", By: ByCaller}, reasonCallerDrop)
 }
 
+// onNotAccepted takes back that the call was answered.
+func onNotAccepted(s *Session, ev Event) []Effect {
+	s.Answered = time.Time{}
+	if ev.(NotAccepted).Cancelled {
+		return s.end(Cancel, Cause{SIPCode: 487, Text: "Request Terminated", By: ByCaller}, reasonCallerDrop)
+	}
+	s.LastError = "the answer could not be sent"
+	return s.end(Failed, Cause{Text: "answer not sent", By: BySystem}, reasonFailure)
+}
+
 // onRefused: REST hangupcall before the answer is 486 (contract §1.3 row 2).
 func onRefused(s *Session, ev Event) []Effect {
+	if ev.(HungUp).Shutdown {
+		return append([]Effect{Reject{Code: 503, Text: "Service Unavailable"}},
+			s.end(Failed, Cause{SIPCode: 503, Text: "Service Unavailable", By: BySystem}, reasonError)...)
+	}
 	return append([]Effect{Reject{Code: 486, Text: "Busy Here"}},
 		s.end(External, Cause{SIPCode: 486, Text: "Busy Here", By: ByAPI}, ev.(HungUp).reason())...)
 }
 
 func (h HungUp) reason() string {
-	if h.Reason == "" {
+	switch {
+	case h.Shutdown:
+		return reasonError
+	case h.Reason == "":
 		return reasonHangUp
 	}
 	return h.Reason
@@ -108,7 +126,11 @@ func onBye(s *Session, ev Event) []Effect {
 }
 
 func onHungUp(s *Session, ev Event) []Effect {
-	return append([]Effect{SendBye{}}, s.end(Answer, Cause{By: ByAPI}, ev.(HungUp).reason())...)
+	by := ByAPI
+	if ev.(HungUp).Shutdown {
+		by = BySystem
+	}
+	return append([]Effect{SendBye{}}, s.end(Answer, Cause{By: by}, ev.(HungUp).reason())...)
 }
 
 func onDialogueBegan(s *Session, ev Event) []Effect {
@@ -139,11 +161,9 @@ func onMediaTimedOut(s *Session, ev Event) []Effect {
 
 func onMediaLost(s *Session, ev Event) []Effect {
 	s.LastError = ev.(MediaLost).Detail
-	effects := []Effect{alarm(Alarm{Type: "ivrCommandError", Error: "mediaServerError"})}
-	if s.Stage == Opening {
-		effects = append(effects, Reject{Code: 503, Text: "Service Unavailable"})
-	} else {
-		effects = append(effects, SendBye{Reason: "SIP;cause=503;text=\"media lost\""})
+	effects := []Effect{
+		alarm(Alarm{Type: "ivrCommandError", Error: "mediaServerError"}),
+		SendBye{Reason: "SIP;cause=503;text=\"media lost\""},
 	}
 	// The leg died with its mediad: nothing is left to close.
 	s.LegsClosed = true
@@ -174,6 +194,12 @@ func onOrphaned(s *Session, _ Event) []Effect {
 		return s.complete()
 	}
 	s.LastError = "the instance that held the call was lost"
+	// What the dead instance had begun and not stored reports to nobody.
+	p := s.first()
+	s.LegsClosed = p.LegID == ""
+	if p.DialogueAddress == "" && p.Mode == InDialogue {
+		p.Mode = Idle
+	}
 	return append(effects, s.end(Failed, Cause{Text: "instance lost", By: BySystem}, reasonError)...)
 }
 

@@ -19,6 +19,9 @@ type controlResponse struct {
 	ReferenceID json.RawMessage `json:"sessionReferenceId"`
 }
 
+// MaxReference bounds a sessionReferenceId: every callback carries it.
+const MaxReference = 64 << 10
+
 // unavailable are the actions of the contract that this version does not do.
 var unavailable = map[string]bool{"call": true, "connect": true, "httpcall": true}
 
@@ -35,6 +38,8 @@ func Decide(body []byte) call.Decision {
 		return failed("newCall request failed", detail("reason", "the response is not a JSON object of the contract: "+jsonFault(err)))
 	}
 	switch {
+	case len(r.ReferenceID) > MaxReference:
+		return failed("newCall request failed", detail("sessionReferenceId", "is larger than 64 KiB"))
 	case r.Action == nil || *r.Action == "":
 		return failed("newCall response without action", "")
 	case *r.Action == string(call.ActionIVR):

@@ -34,7 +34,6 @@ type Store interface {
 	Load(ctx context.Context, id uuid.UUID) (store.Stored, error)
 	NextNumber(ctx context.Context, partition int) (int64, error)
 	Append(ctx context.Context, f store.Fence, entries ...lane.Entry) ([]lane.Result, error)
-	ForgetCall(ctx context.Context, callID string, session uuid.UUID, leg uint8) error
 }
 
 // Directory routes called users to domains.
@@ -175,7 +174,7 @@ func (c *Control) Drain(ctx context.Context) error {
 	c.checkEmpty()
 	if !c.emptyWithin(ctx, leaveForHangingUp) {
 		c.Log.WarnContext(ctx, "hanging up the calls that are left", "sessions", c.Active())
-		c.each(func(l *live) { l.post(call.HungUp{Reason: "error"}) })
+		c.each(func(l *live) { l.post(call.HungUp{Shutdown: true}) })
 	}
 	var err error
 	if !c.emptyWithin(ctx, leaveForOthers) {

@@ -29,12 +29,16 @@ func (l *live) do(ctx context.Context, s call.Session, e call.Effect) {
 	case call.OpenLeg:
 		l.begin(openTimeout, func(ctx context.Context) { l.openLeg(ctx, s) })
 	case call.Accept:
-		l.accept(ctx)
+		l.accept(ctx, s)
 	case call.Reject:
 		l.reject(ctx, e)
 	case call.SendBye:
 		for _, d := range l.allDialogs() {
-			l.begin(byeTimeout, func(ctx context.Context) { l.bye(ctx, d, e.Reason) })
+			l.settle(func() { l.byes++ })
+			l.begin(byeTimeout, func(ctx context.Context) {
+				l.bye(ctx, d, e.Reason)
+				l.settle(func() { l.byes-- })
+			})
 		}
 	case call.StartDialogue:
 		l.begin(startTimeout, func(ctx context.Context) { l.startDialogue(ctx, s, e) })
@@ -75,18 +79,21 @@ func (l *live) reject(ctx context.Context, e call.Reject) {
 	}
 }
 
-// accept answers 200. That the caller has cancelled meanwhile is told by an
-// event of its own.
-func (l *live) accept(ctx context.Context) {
+// accept answers 200, unless the caller has cancelled meanwhile.
+func (l *live) accept(ctx context.Context, s call.Session) {
 	d, err := l.invitation.Accept(l.localSDP(1))
-	switch {
-	case errors.Is(err, ua.ErrCancelled):
-		l.post(call.ByeReceived{Reason: "cancelled"})
-	case err != nil:
-		l.log.ErrorContext(ctx, "200 not sent", "err", err)
-		l.post(call.AckTimedOut{})
-	default:
-		l.setDialog(d)
+	if err != nil {
+		cancelled := errors.Is(err, ua.ErrCancelled)
+		if !cancelled {
+			l.log.ErrorContext(ctx, "200 not sent", "err", err)
+		}
+		l.post(call.NotAccepted{Cancelled: cancelled})
+		return
+	}
+	l.setDialog(d)
+	// Without its dialog nobody else could end this call.
+	if err := l.save(ctx, s, nil); err != nil {
+		l.lost(ctx)
 	}
 }
 
@@ -136,7 +143,7 @@ func (l *live) closeLeg(ctx context.Context, s call.Session, participant uuid.UU
 	p, _ := s.Participant(participant)
 	figures, err := l.c.Media.CloseLeg(ctx, p.MediaAddress, p.LegID)
 	if err != nil {
-		// mediad reaps legs that nobody watches: nothing leaks for long.
+		// The pool goes on trying: nothing leaks for long.
 		l.log.WarnContext(ctx, "the leg did not confirm its end", "err", err)
 	}
 	l.post(call.LegClosed{RTP: figures})

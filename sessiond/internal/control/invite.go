@@ -17,6 +17,7 @@ import (
 	"github.com/callmesh/callmesh/sessiond/internal/call"
 	"github.com/callmesh/callmesh/sessiond/internal/dialog"
 	"github.com/callmesh/callmesh/sessiond/internal/offer"
+	"github.com/callmesh/callmesh/sessiond/internal/store"
 	"github.com/callmesh/callmesh/sessiond/internal/ua"
 )
 
@@ -45,13 +46,7 @@ func (c *Control) invited(ctx context.Context, inv *ua.Invitation) {
 	}
 	l := c.newSession(ctx, inv, d)
 	if err := c.store(ctx, l); err != nil {
-		c.drop(l)
-		if errors.Is(err, ua.ErrCancelled) {
-			c.m.refused.WithLabelValues("cancelled").Inc()
-			return // it was taken back before it became a session
-		}
-		l.log.ErrorContext(ctx, "call refused: it cannot be stored", "err", err)
-		c.refuse(ctx, inv, 503, "Service Unavailable", "store", retryAfter)
+		c.unstored(ctx, l, err)
 		return
 	}
 	l.log.InfoContext(ctx, "call arrived", "from", inv.Source.String(), "transport", inv.Transport, "call_id", inv.CallID)
@@ -71,6 +66,37 @@ func malformed(sdp []byte) *offer.Rejection {
 		return rejection
 	}
 	return nil
+}
+
+// unstored refuses a call whose session could not be stored.
+func (c *Control) unstored(ctx context.Context, l *live, err error) {
+	if errors.Is(err, ua.ErrCancelled) {
+		c.drop(l)
+		c.m.refused.WithLabelValues("cancelled").Inc()
+		return // it was taken back before it became a session
+	}
+	l.log.ErrorContext(ctx, "call refused: it cannot be stored", "err", err)
+	c.refuse(ctx, l.invitation, 503, "Service Unavailable", "store", retryAfter)
+	if maybe, ok := errors.AsType[uncertain](err); !ok || c.absent(ctx, l, maybe) {
+		c.drop(l)
+		return
+	}
+	// Redis may hold it by now: it is ended as any other, so that no phantom stays.
+	l.reassert = true
+	l.release()
+	l.post(call.Orphaned{})
+}
+
+// absent tells whether the session is not in the store, as far as anybody can
+// know: while Redis is away it is taken to be.
+func (c *Control) absent(ctx context.Context, l *live, err uncertain) bool {
+	if !errors.Is(err, store.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
+		return true
+	}
+	looking, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	_, loadErr := c.Store.Load(looking, l.id)
+	return errors.Is(loadErr, store.ErrNotFound) || errors.Is(loadErr, store.ErrUnavailable)
 }
 
 // newSession makes the session and registers it, its queue held: a CANCEL may
@@ -104,8 +130,16 @@ func (c *Control) store(ctx context.Context, l *live) error {
 	if err := l.invitation.Bind(ctx, l.id, 1); err != nil {
 		return err
 	}
-	return l.save(ctx, s, nil)
+	if err := l.create(ctx, s); err != nil {
+		return uncertain{err}
+	}
+	return nil
 }
+
+// uncertain is a failed first write that may have been made all the same.
+type uncertain struct{ error }
+
+func (u uncertain) Unwrap() error { return u.error }
 
 func (c *Control) refuse(ctx context.Context, inv *ua.Invitation, code int, text, why string, headers ...ua.Header) {
 	c.m.refused.WithLabelValues(why).Inc()
@@ -117,31 +151,37 @@ func (c *Control) refuse(ctx context.Context, inv *ua.Invitation, code int, text
 // sessionOf returns what an INVITE says of its session.
 func sessionOf(f ua.Facts, id uuid.UUID, domain string) call.Session {
 	s := call.Session{
-		ID: id, Domain: domain, SIPCallID: f.CallID, Subject: f.Subject,
+		ID: id, Domain: domain, SIPCallID: text(f.CallID), Subject: text(f.Subject),
 		Caller: call.Party{
-			Number: f.From.User, DisplayName: f.From.Display, FromUser: f.From.User, DivertedBy: f.Diversion, ReferredBy: f.ReferredBy,
+			Number: text(f.From.User), DisplayName: text(f.From.Display), FromUser: text(f.From.User), ReferredBy: text(f.ReferredBy),
 			Private: private(f),
 		},
-		Callee:      call.Party{Number: f.RequestUser, DisplayName: f.To.Display},
-		Source:      call.Endpoint{IP: f.Source.Addr().Unmap().String(), UserAgent: f.UserAgent},
+		Callee:      call.Party{Number: text(f.RequestUser), DisplayName: text(f.To.Display)},
+		Source:      call.Endpoint{IP: f.Source.Addr().Unmap().String(), UserAgent: text(f.UserAgent)},
 		Destination: call.Endpoint{IP: f.Local.Addr().Unmap().String()},
 	}
+	for _, d := range f.Diversion {
+		s.Caller.DivertedBy = append(s.Caller.DivertedBy, text(d))
+	}
 	for _, h := range f.Headers {
-		s.Headers = append(s.Headers, call.Header{Name: h.Name, Value: h.Value})
+		s.Headers = append(s.Headers, call.Header{Name: text(h.Name), Value: text(h.Value)})
 	}
 	// P-Asserted-Identity wins over From (contract §1.5); it often comes as a
 	// SIP and a tel URI that say the same.
 	for _, p := range f.Asserted {
 		if s.Caller.Asserted == "" && p.User != "" {
-			s.Caller.Asserted, s.Caller.Number = p.User, p.User
+			s.Caller.Asserted, s.Caller.Number = text(p.User), text(p.User)
 		}
 		if p.Display != "" {
-			s.Caller.DisplayName = p.Display
+			s.Caller.DisplayName = text(p.Display)
 			break
 		}
 	}
 	return s
 }
+
+// text makes what a phone sent fit for JSON and protobuf, which are UTF-8.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // private tells whether the caller withholds its number (RFC 3323 §4.2; From
 // "anonymous" is how the older devices of RFC 3325 §7 say it).

@@ -10,9 +10,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/callmesh/callmesh/kit/fault"
 	"github.com/callmesh/callmesh/sessiond/internal/call"
 	"github.com/callmesh/callmesh/sessiond/internal/dialog"
-	"github.com/callmesh/callmesh/sessiond/internal/store"
+	"github.com/callmesh/callmesh/sessiond/internal/lane"
 	"github.com/callmesh/callmesh/sessiond/internal/ua"
 )
 
@@ -43,7 +44,18 @@ type live struct {
 	version uint64
 	// reassert: a write was not acknowledged, so versions cannot be trusted.
 	reassert bool
-	gone     bool
+	// unsent is what a write carried that neither Redis nor the journal took: the
+	// next one brings it along.
+	unsent   []lane.Entry
+	unsaved  bool
+	unending bool // the archive is to be told as well
+	// byes are BYEs on their way: the session stays until the last is answered,
+	// for the UA needs its dialog until then.
+	byes int
+	// noticed counts our notifications; with the epoch it names each.
+	noticed int
+	over    bool // accounted for
+	gone    bool
 }
 
 type queued struct {
@@ -51,7 +63,8 @@ type queued struct {
 	done chan<- error // nil where nobody waits
 }
 
-// maxQueue bounds what a session may have waiting: far more than a call makes.
+// maxQueue bounds what a stranger can make a session have waiting. What ends a
+// call or answers an effect is never dropped.
 const maxQueue = 256
 
 // post queues an event and returns at once.
@@ -65,14 +78,14 @@ func (l *live) apply(ctx context.Context, ev call.Event) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return ctx.Err()
+		return fault.New(fault.Timeout, "the service took too long").Because(ctx.Err())
 	}
 }
 
 func (l *live) enqueue(q queued) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.gone || len(l.queue) >= maxQueue {
+	if l.gone || (len(l.queue) >= maxQueue && call.Repeatable(q.ev)) {
 		if q.done != nil {
 			q.done <- call.ErrDone
 		}
@@ -148,9 +161,7 @@ func (l *live) step(ev call.Event) error {
 	}
 	if !call.Volatile(ev, before, next) {
 		if err := l.save(ctx, next, effects); err != nil {
-			if errors.Is(err, store.ErrStaleEpoch) {
-				l.lost(ctx)
-			}
+			l.lost(ctx)
 			return err
 		}
 	}
@@ -163,7 +174,7 @@ func (l *live) step(ev call.Event) error {
 		l.do(ctx, next, e)
 	}
 	if next.Stage == call.Done {
-		l.finish()
+		l.finish(next)
 	}
 	return nil
 }
@@ -208,7 +219,53 @@ func (l *live) lost(ctx context.Context) {
 	l.leave()
 }
 
-func (l *live) finish() { l.leave() }
+// finish lets go of a session that is accounted for, once that is stored and
+// its BYEs are answered.
+func (l *live) finish(s call.Session) {
+	if l.unsaved {
+		l.c.begin(func(ctx context.Context) { l.saveUntilStored(ctx, s) })
+		return
+	}
+	l.settle(func() { l.over = true })
+}
+
+// settle changes what the session's end waits for, and leaves if that was last.
+func (l *live) settle(change func()) {
+	l.mu.Lock()
+	change()
+	done := l.over && l.byes == 0 && !l.gone
+	l.mu.Unlock()
+	if done {
+		l.leave()
+	}
+}
+
+// retryEvery is how often the last write of a session is tried again.
+const retryEvery = time.Second
+
+// saveUntilStored tries until the end of the session is stored, or the daemon
+// ends; then another instance finds the session unended, and ends it.
+func (l *live) saveUntilStored(ctx context.Context, s call.Session) {
+	tick := time.NewTicker(retryEvery)
+	defer tick.Stop()
+	for l.unsaved {
+		select {
+		case <-ctx.Done():
+			l.log.ErrorContext(ctx, "the end of the session could not be stored")
+			l.leave()
+			return
+		case <-tick.C:
+		}
+		saving, cancel := context.WithTimeout(ctx, saveTimeout)
+		err := l.save(saving, s, nil)
+		cancel()
+		if err != nil {
+			l.lost(ctx)
+			return
+		}
+	}
+	l.settle(func() { l.over = true })
+}
 
 func (l *live) leave() {
 	l.mu.Lock()

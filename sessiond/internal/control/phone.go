@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -9,6 +10,7 @@ import (
 	"github.com/callmesh/callmesh/sessiond/internal/call"
 	"github.com/callmesh/callmesh/sessiond/internal/dialog"
 	"github.com/callmesh/callmesh/sessiond/internal/record"
+	"github.com/callmesh/callmesh/sessiond/internal/store"
 	"github.com/callmesh/callmesh/sessiond/internal/ua"
 )
 
@@ -16,7 +18,7 @@ var _ ua.Calls = (*Control)(nil)
 
 // Cancelled: the caller gave up (ua.Calls).
 func (c *Control) Cancelled(_ context.Context, leg ua.LegRef, reason string) {
-	c.post(leg, call.Cancelled{Reason: reason})
+	c.post(leg, call.Cancelled{Reason: text(reason)})
 }
 
 // Acked: the ACK of a 2xx came (ua.Calls).
@@ -38,7 +40,7 @@ func (c *Control) AckTimedOut(_ context.Context, leg ua.LegRef) {
 func (c *Control) ByeReceived(_ context.Context, leg ua.LegRef, reason string) {
 	if l, ok := c.find(leg.Session); ok {
 		l.forgetDialog(leg.Leg)
-		l.post(call.ByeReceived{Reason: reason})
+		l.post(call.ByeReceived{Reason: text(reason)})
 	}
 }
 
@@ -101,26 +103,27 @@ func (c *Control) Reoffered(ctx context.Context, re *ua.Reinvite) {
 }
 
 // DialogOf returns a dialog that the UA has forgotten, or who owns it (ua.Calls).
-func (c *Control) DialogOf(ctx context.Context, leg ua.LegRef) (*dialog.Dialog, string, bool) {
+func (c *Control) DialogOf(ctx context.Context, leg ua.LegRef) (*dialog.Dialog, string, error) {
 	if l, ok := c.find(leg.Session); ok {
-		d, ok := l.dialog(leg.Leg)
-		return &d, "", ok
+		if d, ok := l.dialog(leg.Leg); ok {
+			return &d, "", nil
+		}
+		return nil, "", ua.ErrNoDialog
 	}
 	stored, err := c.Store.Load(ctx, leg.Session)
-	if err != nil || stored.Owner == c.Instance {
-		return nil, "", false
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, "", ua.ErrNoDialog
+	case err != nil:
+		return nil, "", err // whether there is one is not known
+	case stored.Owner == c.Instance:
+		return nil, "", ua.ErrNoDialog
 	}
 	rec, err := record.Decode(stored.Record)
 	if err != nil || rec.Session.State == call.Ended {
-		return nil, "", false
+		return nil, "", ua.ErrNoDialog
 	}
-	for _, d := range rec.Dialogs {
-		if d.GetLeg() == uint32(leg.Leg) {
-			found := dialog.FromRecord(d)
-			return &found, stored.Owner, true
-		}
-	}
-	return nil, stored.Owner, true
+	return nil, stored.Owner, nil
 }
 
 // RTPTimedOut ends a call without media (media.Listener).

@@ -144,7 +144,12 @@ func (l *live) adoptReference(ctx context.Context, answer []byte) {
 	if json.Unmarshal(answer, &a) != nil || len(a.ReferenceID) == 0 {
 		return
 	}
-	if string(l.snapshot().ReferenceID) == string(a.ReferenceID) {
+	s := l.snapshot()
+	if string(s.ReferenceID) == string(a.ReferenceID) {
+		return
+	}
+	if len(a.ReferenceID) > callback.MaxReference {
+		l.log.WarnContext(ctx, "sessionReferenceId is larger than 64 KiB and not kept", "bytes", len(a.ReferenceID))
 		return
 	}
 	if err := l.apply(ctx, call.ReferenceSet{ReferenceID: a.ReferenceID}); err != nil {

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/google/uuid"
@@ -18,29 +19,54 @@ import (
 
 // save writes the session's next state together with the notifications that
 // belong to it. While Redis is away the store journals the write, and the call
-// goes on.
+// goes on. What neither takes stays in memory and goes with the next write. The
+// only error is that the session belongs to another instance by now.
 func (l *live) save(ctx context.Context, next call.Session, effects []call.Effect) error {
 	w, err := l.write(next, effects)
+	if err == nil {
+		err = l.put(ctx, w)
+	}
+	switch {
+	case err == nil:
+		l.unsent, l.unsaved, l.unending = nil, false, false
+	case errors.Is(err, store.ErrStaleEpoch):
+		return err
+	default:
+		l.log.ErrorContext(ctx, "session state is kept in memory alone", "err", err)
+		l.unsent, l.unsaved, l.unending = w.Append, true, w.Ended
+		l.reassert = true
+	}
+	return nil
+}
+
+// put makes one write. A session that Redis has lost, in a failover or a
+// restart, is asserted anew; so is one whose version has run ahead, as only we
+// write under our epoch and an answer must have got lost.
+func (l *live) put(ctx context.Context, w store.Write) error {
+	version, err := l.c.Store.Save(ctx, w)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrStaleWrite) {
+		w.Reassert = true
+		version, err = l.c.Store.Save(ctx, w)
+	}
+	if err != nil {
+		return err
+	}
+	l.version, l.reassert = version, false
+	return nil
+}
+
+// create makes the first write of a session, which must succeed: a call that
+// nobody would remember is refused.
+func (l *live) create(ctx context.Context, s call.Session) error {
+	w, err := l.write(s, nil)
 	if err != nil {
 		return err
 	}
 	version, err := l.c.Store.Save(ctx, w)
-	switch {
-	case errors.Is(err, store.ErrUnavailable) && w.Version == 0:
-		return err // a call that nobody knows of yet is refused
-	case errors.Is(err, store.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
-		// Neither Redis nor the journal took it: the next write brings it along.
-		l.log.ErrorContext(ctx, "session state is kept in memory alone", "err", err)
-		l.reassert = true
-		return nil
-	case errors.Is(err, store.ErrStaleWrite):
-		// Only we write under our epoch: an answer got lost after the write.
-		l.reassert = true
-		return l.save(ctx, next, effects)
-	case err != nil:
+	if err != nil {
 		return err
 	}
-	l.version, l.reassert = version, false
+	l.version = version
 	return nil
 }
 
@@ -59,16 +85,18 @@ func (l *live) write(next call.Session, effects []call.Effect) (store.Write, err
 	}
 	w := store.Write{
 		ID: next.ID, Domain: next.Domain, Owner: l.c.Instance, Epoch: l.epoch, Version: l.version,
-		Record: rec, Row: row, Reassert: l.reassert,
+		Record: rec, Row: row, Reassert: l.reassert, Append: slices.Clone(l.unsent), Ended: l.unending,
 	}
-	for i, e := range effects {
+	for _, e := range effects {
 		switch e := e.(type) {
 		case call.Archive:
 			w.Ended = true
 		case call.Notify:
-			entry, ok, err := l.entry(next, e, "v"+strconv.FormatUint(l.version, 10)+"."+strconv.Itoa(i))
+			l.noticed++
+			entry, ok, err := l.entry(next, e, "e"+strconv.FormatUint(l.epoch, 10)+"."+strconv.Itoa(l.noticed))
 			if err != nil {
-				return store.Write{}, err
+				l.log.Error("a notification cannot be worded", "kind", e.Kind, "err", err)
+				continue
 			}
 			if ok {
 				w.Append = append(w.Append, entry)

@@ -106,11 +106,37 @@ func Read(domains []Domain, seal Sealer) ([]*directorypb.Domain, error) {
 			return nil, err
 		}
 		out[i] = pb
-		if pb.Number == 0 {
-			pb.Number = int64(i + 1)
+	}
+	return out, unambiguous(out)
+}
+
+// unambiguous numbers the domains that have no number, and refuses what would
+// lead to two domains at once.
+func unambiguous(domains []*directorypb.Domain) error {
+	byNumber, byKey := map[int64]string{}, map[string]string{}
+	for i, d := range domains {
+		if d.GetNumber() != 0 && byNumber[d.GetNumber()] != "" {
+			return fmt.Errorf("domains[%d].number: %d belongs to %s already", i, d.GetNumber(), byNumber[d.GetNumber()])
+		}
+		byNumber[d.GetNumber()] = d.GetName()
+		for j, k := range d.GetKeys() {
+			if owner := byKey[string(k.GetKeySha256())]; owner != "" {
+				return fmt.Errorf("domains[%d].keys[%d]: the secret is that of a key of %s", i, j, owner)
+			}
+			byKey[string(k.GetKeySha256())] = d.GetName()
 		}
 	}
-	return out, nil
+	next := int64(1)
+	for _, d := range domains {
+		if d.GetNumber() != 0 {
+			continue
+		}
+		for byNumber[next] != "" {
+			next++
+		}
+		d.Number, byNumber[next] = next, d.GetName()
+	}
+	return nil
 }
 
 // checkName holds names to what keeps URL paths unambiguous (contract §0).
@@ -166,7 +192,11 @@ func (a Application) read(domain, at string, seal Sealer) (*directorypb.Applicat
 		}
 	}
 	switch a.Fallback.Action {
-	case "", "drop", "ivr":
+	case "":
+		if a.Fallback.Always {
+			return nil, fmt.Errorf("%s.fallback.always: needs an action", at)
+		}
+	case "drop", "ivr":
 	case "call":
 		return nil, fmt.Errorf("%s.fallback.action: call is not available in this version", at)
 	default:

@@ -33,7 +33,7 @@ func TestDomainsAreFoundByNameNumberAndKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.store.Put(t.Context(), domains...); err != nil {
+		if err := d.store.Replace(t.Context(), domains...); err != nil {
 			t.Fatal(err)
 		}
 		if err := d.Refresh(t.Context()); err != nil {
@@ -48,12 +48,26 @@ func TestDomainsAreFoundByNameNumberAndKey(t *testing.T) {
 				t.Errorf("%s@%s is routed to %q, want %q", tc.user, tc.host, got.GetName(), tc.want)
 			}
 		}
+		if got, ok := d.Numbered(2); !ok || got.GetName() != "other.test" {
+			t.Errorf("domain 2 is %v", got)
+		}
 		sum := sha256.Sum256([]byte("demo-secret"))
 		if domain, key, ok := d.Key(sum[:]); !ok || domain != "demo.test" || key.GetId() != "k" {
 			t.Errorf("key: %s %v %v", domain, key, ok)
 		}
 		if _, _, ok := d.Key([]byte("demo-secret")); ok {
 			t.Error("a key that is no hash was found")
+		}
+		// A domain that is configured no more is gone, with its numbers and keys.
+		if err := d.store.Replace(t.Context(), domains[1]); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		_, named := d.Route("1000", "demo.test")
+		if _, _, ok := d.Key(sum[:]); ok || named {
+			t.Errorf("a removed domain is still there: key %v, route %v", ok, named)
 		}
 	})
 }
@@ -65,6 +79,9 @@ func TestWrongDomainsAreNamed(t *testing.T) {
 		`domains[0].name: "1.2" must not be all digits`:     {{Name: "1.2"}},
 		"domains[1].name: a.test occurs twice":              {{Name: "a.test"}, {Name: "A.test"}},
 		"domains[1].numbers[0]: 1 belongs to a.test":        {{Name: "a.test", Numbers: []string{"1"}}, {Name: "b.test", Numbers: []string{"1"}}},
+		"domains[1].keys[0]: the secret is that of":         {{Name: "a.test", Keys: []Key{{ID: "k", Secret: "same-secret"}}}, {Name: "b.test", Keys: []Key{{ID: "l", Secret: "same-secret"}}}},
+		"domains[1].number: 2 belongs to a.test":            {{Name: "a.test", Number: 2}, {Name: "b.test", Number: 2}},
+		"domains[0].application.fallback.always":            {{Name: "a.test", Application: Application{Fallback: Fallback{Always: true}}}},
 		"domains[0].application.url":                        {{Name: "a.test", Application: Application{URL: "ftp://x"}}},
 		"domains[0].application.fallback.action":            {{Name: "a.test", Application: Application{Fallback: Fallback{Action: "fly"}}}},
 		"domains[0].application.fallback.action: call is n": {{Name: "a.test", Application: Application{Fallback: Fallback{Action: "call"}}}},

@@ -26,8 +26,10 @@ type Store struct{ rdb redis.UniversalClient }
 // NewStore returns a store on rdb.
 func NewStore(rdb redis.UniversalClient) *Store { return &Store{rdb: rdb} }
 
-// Put creates or replaces domains.
-func (s *Store) Put(ctx context.Context, domains ...*directorypb.Domain) error {
+// Replace makes the domains the whole directory: what the configuration does
+// not have any more neither routes nor authenticates. Without domains nothing
+// changes: then another instance brings them.
+func (s *Store) Replace(ctx context.Context, domains ...*directorypb.Domain) error {
 	if len(domains) == 0 {
 		return nil
 	}
@@ -40,6 +42,7 @@ func (s *Store) Put(ctx context.Context, domains ...*directorypb.Domain) error {
 		fields = append(fields, d.GetName(), b)
 	}
 	_, err := s.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.Del(ctx, domainsKey)
 		p.HSet(ctx, domainsKey, fields...)
 		p.Incr(ctx, versionKey)
 		return nil

@@ -180,6 +180,9 @@ func (p *Pool) openAt(ctx context.Context, address string, o Open) (Opened, erro
 		Grant: o.Grant, Description: o.Description, Ipv6: o.IPv6, RtpTimeout: durationpb.New(p.o.RTPTimeout),
 	})
 	if err != nil {
+		if fault.ReasonOf(err) != fault.PortsExhausted {
+			p.reclaim(s, o.Leg) // it may have been made all the same
+		}
 		return Opened{}, fmt.Errorf("leg at %s: %w", address, err)
 	}
 	// Only now: a watch that begins meanwhile would be told that it is unknown.
@@ -209,7 +212,42 @@ func (p *Pool) CloseLeg(ctx context.Context, address, leg string) (call.Statisti
 	if err == nil || fault.ReasonOf(err) == fault.LegNotFound {
 		return statistics(resp.GetStatistics()), nil
 	}
-	return statistics(resp.GetStatistics()), err
+	p.reclaim(s, leg)
+	return call.Statistics{}, err
+}
+
+// How often, and how many times, a leg whose end was not confirmed is closed
+// again. A server that is gone by then has no legs.
+const (
+	reclaimEvery = 2 * time.Second
+	reclaimTries = 10
+)
+
+// reclaim closes a leg that we may still hold at a server without knowing.
+// mediad would keep it: our watch of its other legs goes on.
+func (p *Pool) reclaim(s *server, leg string) {
+	p.mu.Lock()
+	ctx := p.ctx
+	p.mu.Unlock()
+	if ctx == nil || ctx.Err() != nil {
+		return
+	}
+	p.wg.Go(func() {
+		for range reclaimTries {
+			trying, cancel := context.WithTimeout(ctx, reclaimEvery)
+			_, err := s.client.CloseLeg(trying, &mediapb.CloseLegRequest{LegId: leg})
+			if err == nil || fault.ReasonOf(err) == fault.LegNotFound {
+				cancel()
+				return
+			}
+			<-trying.Done()
+			cancel()
+			if ctx.Err() != nil {
+				return
+			}
+		}
+		p.o.Log.WarnContext(ctx, "a leg was not given back", "address", s.address, "leg", leg)
+	})
 }
 
 // InjectDigit enters a digit that came by SIP INFO.

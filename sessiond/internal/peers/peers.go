@@ -77,12 +77,25 @@ func (p *Peers) refresh(ctx context.Context) {
 	if err != nil {
 		return // the last list stays in force
 	}
+	p.remember(list)
+}
+
+// remember keeps the addresses, also of those who fall silent later: they are
+// asked before they count as dead.
+func (p *Peers) remember(list []registry.Instance) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.read = time.Now()
 	for _, i := range list {
 		p.addresses[i.Name] = i.Address
 	}
+}
+
+// forget drops the address of an instance that is dead.
+func (p *Peers) forget(instance string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.addresses, instance)
 }
 
 // Elsewhere returns a connection to the owner of the session, or nil if this

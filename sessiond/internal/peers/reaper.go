@@ -32,7 +32,15 @@ type Reaper struct {
 	Log      *slog.Logger
 	// Every is how often it looks.
 	Every time.Duration
+
+	// missed counts the sweeps in a row that found an owner without a heartbeat.
+	missed map[string]int
 }
+
+// patience is how many sweeps in a row must miss an owner before it counts as
+// dead: when Redis comes back after an outage, all heartbeats have expired, and
+// each instance needs a moment to announce itself again.
+const patience = 3
 
 // Serve looks until ctx ends.
 func (r *Reaper) Serve(ctx context.Context) error {
@@ -50,7 +58,7 @@ func (r *Reaper) Serve(ctx context.Context) error {
 	}
 }
 
-// sweep claims from every owner whose heartbeat has expired and who does not
+// sweep claims from every owner whose heartbeat stays away and who does not
 // answer either (design: ownership).
 func (r *Reaper) sweep(ctx context.Context) error {
 	owners, err := r.Sessions.Owners(ctx)
@@ -61,18 +69,26 @@ func (r *Reaper) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.Peers.remember(alive)
 	known := map[string]bool{r.Peers.self: true}
 	for _, i := range alive {
 		known[i.Name] = true
 	}
+	missed := map[string]int{}
 	for _, owner := range owners {
-		if known[owner] || r.Peers.Alive(ctx, owner) {
+		if known[owner] {
+			continue
+		}
+		missed[owner] = r.missed[owner] + 1
+		if missed[owner] < patience || r.Peers.Alive(ctx, owner) {
 			continue
 		}
 		if err := r.inherit(ctx, owner); err != nil {
 			return err
 		}
+		r.Peers.forget(owner)
 	}
+	r.missed = missed
 	return nil
 }
 

@@ -24,10 +24,15 @@ type Stored struct {
 
 // Encode returns the bytes to store.
 func Encode(s Stored) ([]byte, error) {
-	b, err := proto.Marshal(&sessionpb.Record{
+	r := &sessionpb.Record{
 		Session: Public(s.Session), Dialogs: s.Dialogs, Stage: string(s.Session.Stage),
 		DialogueFlushed: s.Session.DialogueFlushed, LegsClosed: s.Session.LegsClosed, FirstCommand: s.Session.FirstCommand,
-	})
+	}
+	b, err := proto.Marshal(r)
+	if err != nil { // text that is not UTF-8; few calls have any
+		clean(r.ProtoReflect())
+		b, err = proto.Marshal(r)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("encode session %s: %w", s.Session.ID, err)
 	}

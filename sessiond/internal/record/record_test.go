@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	sessionpb "github.com/callmesh/callmesh/proto/gen/callmesh/session/v1"
 	"github.com/callmesh/callmesh/sessiond/internal/call"
 )
 
@@ -68,6 +69,20 @@ func TestNothingIsLostOnTheWayToTheStoreAndBack(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got.Session); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestTextThatIsNotUTF8CanBeStored(t *testing.T) {
+	s := full(t)
+	s.Subject, s.Caller.DisplayName, s.Caller.DivertedBy = "Caf\xe9", "J\xfcrgen", []string{"\xff"}
+	s.Headers[0].Value, s.Cause.Text = "\xe9", "\xe9"
+	b, err := Encode(Stored{Session: s, Dialogs: []*sessionpb.Dialog{{LocalSdp: "v=0\r\ns=\xe9\r\n", RouteSet: []string{"<sip:\xff@x>"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Decode(b)
+	if err != nil || got.Session.Subject != "Caf\uFFFD" || got.Dialogs[0].GetLocalSdp() != "v=0\r\ns=\uFFFD\r\n" {
+		t.Errorf("%q, %v", got.Session.Subject, err)
 	}
 }
 

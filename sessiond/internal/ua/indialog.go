@@ -41,12 +41,15 @@ func (u *UA) withLeg(r *request, serve func(*request, *txn, *leg)) {
 func (u *UA) elsewhere(r *request, t *txn, ref LegRef, serve func(*request, *txn, *leg)) {
 	ctx, cancel := context.WithTimeout(u.life, storeWait)
 	defer cancel()
-	d, owner, ok := u.calls.DialogOf(ctx, ref)
+	d, owner, err := u.calls.DialogOf(ctx, ref)
 	switch {
-	case ok && owner != "" && owner != u.cfg.Instance:
+	case err == nil && owner != "" && owner != u.cfg.Instance:
 		u.relay(ctx, r, t, ref, owner)
-	case ok && d != nil:
+	case err == nil && d != nil:
 		serve(r, t, u.legs.add(ref, *d))
+	case err != nil && !errors.Is(err, ErrNoDialog):
+		u.m.rejected.WithLabelValues("503").Inc()
+		u.finish(r, t, 503, "Service Unavailable", retryAfter)
 	default:
 		u.refuseIn(r, t, dialog.NoSuchDialog())
 	}
@@ -180,12 +183,12 @@ func (u *UA) receiveAck(r *request, t *txn) {
 	if !u.spawn(func() {
 		ctx, cancel := context.WithTimeout(u.life, storeWait)
 		defer cancel()
-		switch d, owner, ok := u.calls.DialogOf(ctx, ref); {
-		case ok && owner != "" && owner != u.cfg.Instance:
+		switch d, owner, err := u.calls.DialogOf(ctx, ref); {
+		case err == nil && owner != "" && owner != u.cfg.Instance:
 			if _, err := u.sendOn(ctx, r, owner); err != nil {
 				u.log.Warn("ACK not forwarded", "instance", owner, "err", err)
 			}
-		case ok && d != nil:
+		case err == nil && d != nil:
 			u.ackLeg(r, u.legs.add(ref, *d))
 		}
 	}) {

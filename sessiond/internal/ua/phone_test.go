@@ -77,14 +77,16 @@ func (c *control) InfoDigit(_ context.Context, leg LegRef, digit string, d time.
 func (c *control) Reoffered(_ context.Context, re *Reinvite) {
 	c.events <- event{what: "reoffered", leg: re.Leg, re: re}
 }
-func (c *control) DialogOf(_ context.Context, leg LegRef) (*dialog.Dialog, string, bool) {
+func (c *control) DialogOf(_ context.Context, leg LegRef) (*dialog.Dialog, string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if owner := c.owners[leg]; owner != "" {
-		return nil, owner, true
+		return nil, owner, nil
 	}
-	d := c.dialogs[leg]
-	return d, "", d != nil
+	if d := c.dialogs[leg]; d != nil {
+		return d, "", nil
+	}
+	return nil, "", ErrNoDialog
 }
 
 // expect waits for the next event, which must be the one named.

@@ -45,9 +45,10 @@ type Calls interface {
 	// re's methods.
 	Reoffered(ctx context.Context, re *Reinvite)
 	// DialogOf returns the stored dialog of a leg for a request in a dialog that
-	// this UA holds nothing of. ok=false answers 481; elsewhere, if not empty,
-	// names the instance that owns the session. It may ask a store.
-	DialogOf(ctx context.Context, leg LegRef) (d *dialog.Dialog, elsewhere string, ok bool)
+	// this UA holds nothing of; elsewhere, if not empty, names the instance that
+	// owns the session. ErrNoDialog answers 481, any other error 503: a far end
+	// that is told 481 hangs up (RFC 3261 §12.2.1.2). It may ask a store.
+	DialogOf(ctx context.Context, leg LegRef) (d *dialog.Dialog, elsewhere string, err error)
 }
 
 // CallIndex knows, across instances, which legs a Call-ID belongs to. It
@@ -73,6 +74,8 @@ var (
 	ErrAnswered = errors.New("ua: the INVITE is answered already")
 	// ErrUnbound says that Bind has to come first.
 	ErrUnbound = errors.New("ua: the INVITE is not bound to a leg")
+	// ErrNoDialog says that there is no such dialog, or no longer.
+	ErrNoDialog = errors.New("ua: no such dialog")
 	// ErrClosed says that the UA is shutting down.
 	ErrClosed = errors.New("ua: closed")
 	// ErrTimeout says that a request of ours got no answer in time.
