@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/callmesh/callmesh/allinone"
 	"github.com/callmesh/callmesh/ivrd"
@@ -39,6 +40,7 @@ type twins struct {
 	first, second       string
 	firstRPC, secondRPC string
 	dialer              *grpckit.Dialer
+	redis               *redis.Client
 }
 
 func start(t *testing.T) *twins {
@@ -49,6 +51,7 @@ func start(t *testing.T) *twins {
 	}
 	tw := &twins{app: app, firstRPC: "memory:sessiond#first", secondRPC: "memory:sessiond#second"}
 	rdb := redistest.Start(t).Client()
+	tw.redis = rdb
 	signer, err := principal.NewSigner([]byte(strings.Repeat("s", 32)), time.Now)
 	if err != nil {
 		t.Fatal(err)
@@ -142,6 +145,11 @@ func (tw *twins) call(t *testing.T) (*phone.Call, *sink.Callback) {
 
 func (tw *twins) dial(t *testing.T) *phone.Call {
 	t.Helper()
+	return tw.dialWith(t, phone.Options{})
+}
+
+func (tw *twins) dialWith(t *testing.T, o phone.Options) *phone.Call {
+	t.Helper()
 	p, err := phone.New(phone.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -151,7 +159,7 @@ func (tw *twins) dial(t *testing.T) *phone.Call {
 			t.Error(err)
 		}
 	})
-	c, err := p.Dial("sip:1000@"+tw.first, phone.Options{})
+	c, err := p.Dial("sip:1000@"+tw.first, o)
 	if err != nil {
 		t.Fatal(err)
 	}
