@@ -24,7 +24,7 @@ func main() {
 }
 
 func bench(ctx context.Context) error {
-	only := flag.String("only", "", "run `calls`, prompts or gets alone")
+	only := flag.String("only", "", "run `one` alone: calls, prompts, bargein or gets")
 	rates := flag.String("rates", "100,200,400,600", "calls per second to offer")
 	streams := flag.String("streams", "500,1000,1500,2000", "prompts to play at once")
 	length := flag.Duration("length", 10*time.Second, "how long each step lasts")
@@ -44,6 +44,7 @@ func bench(ctx context.Context) error {
 	}{
 		{"calls", func(ctx context.Context) error { return b.calls(ctx, *rates, *length) }},
 		{"prompts", func(ctx context.Context) error { return b.prompts(ctx, *streams, *length) }},
+		{"bargein", b.bargeIn},
 		{"gets", func(ctx context.Context) error { return b.gets(ctx, *length) }},
 	}
 	for _, s := range steps {
