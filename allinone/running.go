@@ -24,7 +24,11 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Running, error) 
 	}
 	cfg.REST.Listener = listener
 	r := &Running{sip: map[string]string{}, rest: "http://" + listener.Addr().String(), done: make(chan struct{})}
-	cfg.SIP.Bound = func(transport, address string) { r.sip[transport] = address }
+	cfg.SIP.Bound = func(transport, address string) {
+		if r.sip[transport] == "" { // the first one configured
+			r.sip[transport] = address
+		}
+	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	r.stop = stop
 	ready := make(chan struct{})

@@ -211,13 +211,11 @@ func (s *sessiond) listen(ctx context.Context) error {
 		return err
 	}
 	for _, transport := range []string{"udp", "tcp"} {
-		at := s.phone.Addr(transport)
-		if !at.IsValid() {
-			continue
-		}
-		s.env.Log.InfoContext(ctx, "listening", "protocol", "sip", "transport", transport, "address", at.String())
-		if s.cfg.SIP.Bound != nil {
-			s.cfg.SIP.Bound(transport, at.String())
+		for _, at := range s.phone.Addrs(transport) {
+			s.env.Log.InfoContext(ctx, "listening", "protocol", "sip", "transport", transport, "address", at.String())
+			if s.cfg.SIP.Bound != nil {
+				s.cfg.SIP.Bound(transport, at.String())
+			}
 		}
 	}
 	return nil

@@ -82,7 +82,7 @@ func (p *Phone) Dial(uri string, options Options) (*Call, error) {
 	c.id = random(12) + "@" + p.cfg.Host
 	from := options.From
 	if from == "" {
-		from = fmt.Sprintf("<sip:%s@%s>", p.cfg.User, p.cfg.Host)
+		from = fmt.Sprintf("<sip:%s@%s>", p.cfg.User, p.uriHost())
 	}
 	c.local, c.remote, c.target = from+";tag="+c.localTag, "<"+uri+">", uri
 	p.register(c)

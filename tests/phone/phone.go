@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
@@ -121,6 +122,14 @@ func (p *Phone) Close() error {
 
 // Addr is the phone's host:port.
 func (p *Phone) Addr() string { return p.transport.local() }
+
+// uriHost is the phone's address as URIs have it.
+func (p *Phone) uriHost() string {
+	if strings.Contains(p.cfg.Host, ":") {
+		return "[" + p.cfg.Host + "]"
+	}
+	return p.cfg.Host
+}
 
 // URI is where the phone can be called.
 func (p *Phone) URI() string {

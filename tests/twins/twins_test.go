@@ -38,6 +38,7 @@ type twins struct {
 	// first and second are the SIP addresses; firstRPC and secondRPC the
 	// addresses of their gRPC.
 	first, second       string
+	sixth               string // the first one's over IPv6
 	firstRPC, secondRPC string
 	dialer              *grpckit.Dialer
 	redis               *redis.Client
@@ -65,14 +66,20 @@ func start(t *testing.T) *twins {
 		}
 	}
 	media := mediad.Defaults()
-	media.Ports = "40000-40199"
+	media.Ports, media.Listen6 = "40000-40199", "::1"
 	recording := recordingd.Defaults()
 	recording.Blob.URL = "file:" + t.TempDir()
 	archive := "sqlite:" + t.TempDir() + "/archive.db"
-	calls := func(bound *string) sessiond.Config {
+	calls := func(bound, sixth *string) sessiond.Config {
 		c := sessiond.Defaults()
-		c.SIP.Listen = []string{"udp:127.0.0.1:0"}
-		c.SIP.Bound = func(_, at string) { *bound = at }
+		c.SIP.Listen = []string{"udp:127.0.0.1:0", "udp:[::1]:0"}
+		c.SIP.Bound = func(_, at string) {
+			if strings.HasPrefix(at, "[") {
+				*sixth = at
+			} else {
+				*bound = at
+			}
+		}
 		c.Journal.Dir = t.TempDir()
 		c.Archive.URL, c.Secret = archive, strings.Repeat("k", 32)
 		c.Domains = []sessiond.Domain{allinone.Demo(app.URL())}
@@ -89,8 +96,8 @@ func start(t *testing.T) *twins {
 	add(recordingd.Parts(recording, env("recordingd", "recordingd-1", memory)))
 	add(mediad.Parts(media, env("mediad", "mediad-1", memory)))
 	add(ivrd.Parts(ivrd.Defaults(), env("ivrd", "ivrd-1", memory)))
-	add(sessiond.Parts(calls(&tw.first), env("sessiond", "first", memory.Named("first"))))
-	add(sessiond.Parts(calls(&tw.second), env("sessiond", "second", memory.Named("second"))))
+	add(sessiond.Parts(calls(&tw.first, &tw.sixth), env("sessiond", "first", memory.Named("first"))))
+	add(sessiond.Parts(calls(&tw.second, new(string)), env("sessiond", "second", memory.Named("second"))))
 
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ready, done := make(chan struct{}), make(chan error, 1)

@@ -145,6 +145,23 @@ func (u *UA) Serve(ctx context.Context) error {
 	return nil
 }
 
+// addrs are all bound addresses of a transport.
+func (w *wires) addrs(transport string) (all []netip.AddrPort) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if transport == "udp" {
+		for _, s := range w.sockets {
+			all = append(all, s.local)
+		}
+	}
+	for _, l := range w.servers {
+		if l.transport == transport {
+			all = append(all, l.local)
+		}
+	}
+	return all
+}
+
 func (w *wires) addr(transport string) netip.AddrPort {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -130,6 +130,9 @@ func (u *UA) Drain() { u.draining.Store(true) }
 // invalid if there is none.
 func (u *UA) Addr(transport string) netip.AddrPort { return u.wires.addr(transport) }
 
+// Addrs returns all bound addresses of a transport.
+func (u *UA) Addrs(transport string) []netip.AddrPort { return u.wires.addrs(transport) }
+
 // Close stops receiving, ends all transactions and waits for what is running,
 // at most until ctx ends. Dialogs are not ended: another instance may go on
 // with them.
