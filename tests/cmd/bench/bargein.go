@@ -38,7 +38,7 @@ func (b *bed) cut(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer p.Close()
+	defer func() { _ = p.Close() }() // its line is not needed any more
 	c, err := p.Dial("sip:1000@"+b.sip, phone.Options{})
 	if err != nil {
 		return 0, err
