@@ -35,6 +35,9 @@ type Config struct {
 	// Relatch is how long a locked source must be silent before media may come
 	// from another address.
 	Relatch time.Duration `yaml:"relatch"`
+	// Unlatched is how much media is sent to an address from which neither RTP
+	// nor RTCP ever came; then the leg falls silent until it does. 0 means no bound.
+	Unlatched time.Duration `yaml:"unlatched"`
 	// Unattended legs, whose controllers have had no watch for so long, are closed.
 	Unattended time.Duration `yaml:"unattended"`
 	// ClipBudget is the memory for prompts in bytes, MaxClip for one of them.
@@ -51,6 +54,8 @@ func Defaults() Config {
 		Quarantine: 5 * time.Second,
 		Engine:     "portable",
 		Relatch:    2 * time.Second,
+		// A caller behind a gateway that sends nothing still hears a prompt.
+		Unlatched:  30 * time.Second,
 		Unattended: time.Minute,
 		// 512 MiB hold an hour and a half of prompts in linear and two codecs.
 		ClipBudget: 512 << 20,
@@ -92,7 +97,7 @@ func (c Config) check() (checked, error) {
 		ok   bool
 	}{
 		{"shards", out.Shards > 0}, {"reserve", c.Reserve >= 0}, {"quarantine", c.Quarantine >= 0},
-		{"rtpTimeout", c.RTPTimeout >= 0}, {"relatch", c.Relatch > 0}, {"unattended", c.Unattended > 0},
+		{"rtpTimeout", c.RTPTimeout >= 0}, {"relatch", c.Relatch > 0}, {"unlatched", c.Unlatched >= 0}, {"unattended", c.Unattended > 0},
 		{"clipBudget", c.ClipBudget > 0}, {"maxClip", c.MaxClip > 0},
 	} {
 		if !n.ok {

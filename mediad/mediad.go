@@ -48,7 +48,7 @@ func Parts(cfg Config, env daemon.Env) ([]run.Part, error) {
 	}
 	media := control.New(control.Options{
 		Shards: shards, Ports: allocator, Clips: clips, Codecs: codecs, Hub: hub, Log: env.Log,
-		IPv4: c.ipv4, IPv6: c.ipv6, Relatch: c.Relatch, RTPTimeout: c.RTPTimeout, Unattended: c.Unattended, Epoch: epoch,
+		IPv4: c.ipv4, IPv6: c.ipv6, Relatch: c.Relatch, RTPTimeout: c.RTPTimeout, Unlatched: c.Unlatched, Unattended: c.Unattended, Epoch: epoch,
 	})
 	figures.Watch(metrics.Sources{Legs: media.Load, FreePorts: allocator.Free, Clips: clips.Bytes})
 

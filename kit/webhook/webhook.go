@@ -16,11 +16,13 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"syscall"
 	"time"
 
-	"code.dny.dev/ssrf"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/propagation"
+
+	"github.com/callmesh/callmesh/kit/dialguard"
 )
 
 // Request is one callback.
@@ -129,8 +131,8 @@ func New(log *slog.Logger, reg prometheus.Registerer, o Options) (*Client, error
 	o.fill()
 	c := &Client{
 		o:        o,
-		guarded:  newHTTPClient(o, guard(o.Allow)),
-		private:  newHTTPClient(o, guard(append(insidePrefixes(), o.Allow...))),
+		guarded:  newHTTPClient(o, dialguard.Control(false, o.Allow)),
+		private:  newHTTPClient(o, dialguard.Control(true, o.Allow)),
 		breakers: newBreakers(o.Breaker, log),
 		log:      log,
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -151,35 +153,8 @@ func (c *Client) Close() {
 	c.private.CloseIdleConnections()
 }
 
-// insidePrefixes are what AllowPrivate admits. Link-local addresses are not
-// among them: clouds keep their credentials there (169.254.169.254).
-func insidePrefixes() []netip.Prefix {
-	var list []netip.Prefix
-	for _, s := range []string{
-		"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "::1/128", "fc00::/7",
-	} {
-		list = append(list, netip.MustParsePrefix(s))
-	}
-	return list
-}
-
-// guard checks the address that is connected to, after name resolution: a name
-// may resolve differently a moment after any check of it.
-func guard(allow []netip.Prefix) *ssrf.Guardian {
-	var v4, v6 []netip.Prefix
-	for _, p := range allow {
-		if p.Addr().Is4() {
-			v4 = append(v4, p)
-		} else {
-			v6 = append(v6, p)
-		}
-	}
-	return ssrf.New(ssrf.WithAnyPort(), ssrf.WithNetworks("tcp4", "tcp6"),
-		ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
-}
-
-func newHTTPClient(o Options, g *ssrf.Guardian) *http.Client {
-	dialer := &net.Dialer{Timeout: o.Connect, KeepAlive: 30 * time.Second, Control: g.Safe}
+func newHTTPClient(o Options, control func(network, address string, c syscall.RawConn) error) *http.Client {
+	dialer := &net.Dialer{Timeout: o.Connect, KeepAlive: 30 * time.Second, Control: control}
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:                  nil, // one from the environment would connect in our place, past the guard

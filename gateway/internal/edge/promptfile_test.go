@@ -102,7 +102,7 @@ func TestBrokenUploadStoresNothing(t *testing.T) {
 }
 
 func TestASlowUploadMayTakeLongerThanARequestButMayNotStall(t *testing.T) {
-	h := open(t, func(c *gateway.Config) { c.Limits.BodyTimeout = time.Second })
+	h := open(t, func(c *gateway.Config) { c.Limits.BodyTimeout, c.Limits.WriteTimeout = time.Second, time.Second })
 	slow, w := io.Pipe()
 	go func() {
 		tick := time.NewTicker(200 * time.Millisecond)

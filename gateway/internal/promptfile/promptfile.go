@@ -44,21 +44,31 @@ func (f *Files) Upload(w http.ResponseWriter, r *http.Request, params map[string
 	if r.ContentLength > f.Max {
 		return f.tooLarge()
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), longest)
+	conn := http.NewResponseController(w)
+	err := f.put(r.Context(), conn, http.MaxBytesReader(w, r.Body, f.Max), params)
+	// The server's deadline counts from the head of the request, and a long
+	// upload has used it up.
+	_ = conn.SetWriteDeadline(time.Now().Add(f.WriteStall))
+	if err != nil {
+		return err
+	}
+	f.Stored(w)
+	return nil
+}
+
+func (f *Files) put(ctx context.Context, conn *http.ResponseController, body io.Reader, params map[string]string) error {
+	ctx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	stream, err := f.Prompts.PutPrompt(ctx)
 	if err != nil {
 		return err
 	}
 	first := &recordingpb.PutPromptRequest{Domain: params["domain"], Name: params["filename"]}
-	if err := f.send(stream, first, http.NewResponseController(w), http.MaxBytesReader(w, r.Body, f.Max)); err != nil {
+	if err := f.send(stream, first, conn, body); err != nil {
 		return err
 	}
-	if _, err := stream.CloseAndRecv(); err != nil {
-		return err
-	}
-	f.Stored(w)
-	return nil
+	_, err = stream.CloseAndRecv()
+	return err
 }
 
 type upload interface {

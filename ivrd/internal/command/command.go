@@ -72,7 +72,8 @@ const (
 	// MaxPhrases is the number of phrases in one command.
 	MaxPhrases = 100
 
-	maxDigits          = 1000
+	// maxDigits is what mediad's buffer holds: with more, no input would match.
+	maxDigits          = 128
 	maxTerminationKeys = 16
 	maxSalt            = 1024
 	maxTimeout         = time.Hour

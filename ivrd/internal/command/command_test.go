@@ -85,7 +85,7 @@ func TestErrorsNameTheField(t *testing.T) {
 		{`{"dtmf":[]}`, "dtmf", "is not a JSON object"},
 		{`{"dtmf":{"flush":0}}`, "dtmf.flush", "must be true or false"},
 		{`{"dtmf":{"maxDigits":1.5}}`, "dtmf.maxDigits", "must be a whole number"},
-		{`{"dtmf":{"maxDigits":1001}}`, "dtmf.maxDigits", "must not exceed 1000"},
+		{`{"dtmf":{"maxDigits":129}}`, "dtmf.maxDigits", "must not exceed 128"},
 		{`{"dtmf":{"maxDigits":"NaN"}}`, "dtmf.maxDigits", "must be a number"},
 		{`{"dtmf":{"firstTimeout":3601}}`, "dtmf.firstTimeout", "must not exceed 3600 seconds"},
 		{`{"dtmf":{"betweenTimeout":"soon"}}`, "dtmf.betweenTimeout", "must be a number"},

@@ -343,6 +343,19 @@ func TestPrivateAddresses(t *testing.T) {
 	}
 }
 
+// TestLinkLocalAddresses: clouds keep their credentials there, and no domain's
+// leave reaches them.
+func TestLinkLocalAddresses(t *testing.T) {
+	r := newResolver(t, &store{}, &clock{}, limits())
+	for _, host := range []string{"169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]", "0.0.0.0", "224.0.0.1"} {
+		u := url.URL{Scheme: "http", Host: host + ":1", Path: "/a.wav"}
+		_, problem := resolve(t, r, at(u.String()), true)
+		if problem == nil || !strings.Contains(problem.Reason, "private address") {
+			t.Errorf("%s: %+v", host, problem)
+		}
+	}
+}
+
 func TestStaleBetterThanSilence(t *testing.T) {
 	status := atomic.Int32{}
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -13,14 +13,16 @@ import (
 	"time"
 
 	"code.dny.dev/ssrf"
+
+	"github.com/callmesh/callmesh/kit/dialguard"
 )
 
 // web fetches files by URL.
 type web struct {
-	// public reaches public addresses alone, any all of them. They share no
-	// connections.
-	public, any *http.Client
-	most        int64
+	// public reaches public addresses alone, private those of the inside network
+	// too. They share no connections.
+	public, private *http.Client
+	most            int64
 }
 
 // maxRedirects within the host that was named.
@@ -28,11 +30,9 @@ const maxRedirects = 3
 
 var errRedirect = errors.New("redirect to another host")
 
-// The guard of the connected address, after name resolution: a name may resolve
-// to anything.
+// Callbacks and phrases go to URLs of customers alike, and so share their guard.
 func newWeb(l Limits) *web {
-	guard := ssrf.New(ssrf.WithAnyPort(), ssrf.WithNetworks("tcp4", "tcp6"))
-	return &web{most: l.FileBytes, public: client(l, guard.Safe), any: client(l, nil)}
+	return &web{most: l.FileBytes, public: client(l, dialguard.Control(false, nil)), private: client(l, dialguard.Control(true, nil))}
 }
 
 func client(l Limits, control func(network, address string, c syscall.RawConn) error) *http.Client {
@@ -56,7 +56,7 @@ func client(l Limits, control func(network, address string, c syscall.RawConn) e
 
 func (w *web) close() {
 	w.public.CloseIdleConnections()
-	w.any.CloseIdleConnections()
+	w.private.CloseIdleConnections()
 }
 
 func sameHost(next *http.Request, via []*http.Request) error {
@@ -84,7 +84,7 @@ func (w *web) fetch(ctx context.Context, r request, tag Tag) (Content, error) {
 	}
 	client := w.public
 	if r.allowPrivate {
-		client = w.any
+		client = w.private
 	}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -41,9 +41,10 @@ type Options struct {
 	Log    *slog.Logger
 	// IPv4 and IPv6 are the media addresses; one may be missing.
 	IPv4, IPv6 *Address
-	// Relatch, RTPTimeout: see leg.Config; RTPTimeout is for legs that ask for none.
+	// Relatch, RTPTimeout, Unlatched: see leg.Config; RTPTimeout is for legs that ask for none.
 	Relatch    time.Duration
 	RTPTimeout time.Duration
+	Unlatched  time.Duration
 	// Unattended legs are closed after this long.
 	Unattended time.Duration
 	// Epoch is the wall clock at the shards' time 0.

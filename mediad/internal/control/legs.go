@@ -85,7 +85,7 @@ func (m *Media) create(ctx context.Context, h *handle, n NewLeg, established boo
 		timeout = m.RTPTimeout
 	}
 	h.leg, err = h.shard.Add(ctx, h.endpoint, leg.Config{
-		Identity: n.Identity, Grant: n.Grant, RTPTimeout: timeout, Relatch: m.Relatch, Epoch: m.Epoch,
+		Identity: n.Identity, Grant: n.Grant, RTPTimeout: timeout, Relatch: m.Relatch, Unlatched: m.Unlatched, Epoch: m.Epoch,
 		Random: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}, n.Description)
 	if err != nil {

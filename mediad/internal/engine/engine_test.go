@@ -3,8 +3,10 @@ package engine_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -201,6 +203,32 @@ func TestWakeEndsTheWait(t *testing.T) {
 }
 
 // A far end that closed its port answers with ICMP; sending must go on.
+// A closed descriptor's number goes to whoever opens something next: a late
+// Wake must not write there.
+func TestWakeAfterCloseTouchesNothing(t *testing.T) {
+	engines(t, func(t *testing.T, e contract) {
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var pipes [][2]*os.File
+		for range 8 {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			pipes = append(pipes, [2]*os.File{r, w})
+		}
+		e.Wake()
+		for _, p := range pipes {
+			_ = p[1].Close()
+			if got, err := io.ReadAll(p[0]); err != nil || len(got) > 0 {
+				t.Errorf("%d bytes in a pipe of somebody else, %v", len(got), err)
+			}
+			_ = p[0].Close()
+		}
+	})
+}
+
 func TestAnUnreachableFarEndDoesNotDisturb(t *testing.T) {
 	ip := netip.MustParseAddr("127.0.0.1")
 	engines(t, func(t *testing.T, e contract) {

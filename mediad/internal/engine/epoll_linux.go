@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -19,6 +20,8 @@ import (
 // so need not tell the scheduler, which costs more than they do.
 type Epoll struct {
 	fd, wake  int
+	waking    sync.RWMutex // Close must not free wake under a Wake
+	closed    bool
 	events    []unix.EpollEvent
 	flows     endpointIndex[epollEndpoint]
 	datagrams []packet.Datagram
@@ -252,8 +255,14 @@ func (e *Epoll) sendto(fd int, d *packet.Datagram) syscall.Errno {
 	return errno
 }
 
-// Wake ends a Receive that waits. Anyone may call it.
+// Wake ends a Receive that waits. Anyone may call it, also after Close: the
+// number of a closed descriptor may be somebody else's by then.
 func (e *Epoll) Wake() {
+	e.waking.RLock()
+	defer e.waking.RUnlock()
+	if e.closed {
+		return
+	}
 	one := [8]byte{1}
 	if isBigEndian() {
 		one = [8]byte{7: 1}
@@ -265,6 +274,12 @@ func isBigEndian() bool { return hostOrder(1) == 1 }
 
 // Close frees the engine's own descriptors.
 func (e *Epoll) Close() error {
+	e.waking.Lock()
+	defer e.waking.Unlock()
+	if e.closed {
+		return nil
+	}
+	e.closed = true
 	return errors.Join(os.NewSyscallError("close", unix.Close(e.fd)), os.NewSyscallError("close", unix.Close(e.wake)))
 }
 

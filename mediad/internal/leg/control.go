@@ -83,6 +83,7 @@ func (l *Leg) receiveControl(now time.Duration, d *packet.Datagram) {
 		l.Counters.Dropped[DropRTCP]++
 		return
 	}
+	l.hear()
 	c := &l.control
 	if d.RTCP && l.source.locked {
 		c.address = d.Addr

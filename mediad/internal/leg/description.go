@@ -78,6 +78,9 @@ func (d *Description) knows(pt uint8) bool {
 func (l *Leg) Describe(now time.Duration, d Description) {
 	if d.Remote != l.description.Remote {
 		l.source.move(now, l.description.Remote, d.Remote)
+		if !l.source.locked {
+			l.unheard.moved()
+		}
 		l.control.address = netip.AddrPort{}
 	}
 	if d.Direction.Receives() && !l.description.Direction.Receives() {

@@ -94,5 +94,7 @@ func (d Drop) String() string {
 // Counters of all legs of a shard, plain because only the shard touches them.
 type Counters struct {
 	Received, Sent, Digits uint64
-	Dropped                [Drops]uint64
+	// Silenced legs reached the bound of Config.Unlatched.
+	Silenced uint64
+	Dropped  [Drops]uint64
 }

@@ -47,6 +47,9 @@ type Config struct {
 	// Relatch is how long the locked source must be silent before another may
 	// take its place.
 	Relatch time.Duration
+	// Unlatched is how much media is sent to where nothing ever came from; 0
+	// means no bound.
+	Unlatched time.Duration
 	// Epoch is the wall clock at time 0, for NTP timestamps.
 	Epoch time.Time
 	// Random seeds SSRC, sequence, timestamp (RFC 3550 §5.1) and the report
@@ -80,6 +83,7 @@ type Leg struct {
 	octets    uint64
 
 	source    source
+	unheard   unheard
 	receiving received
 	events    telephonyevent.Receiver
 	keys      telephonyevent.Sender
@@ -174,7 +178,7 @@ func (l *Leg) sendKey(out *packet.Batch) {
 // emit completes and queues a packet; false when there is nowhere to send it.
 func (l *Leg) emit(out *packet.Batch, p *rtp.Packet, payload []byte) bool {
 	to := l.source.destination(&l.description)
-	if !to.IsValid() {
+	if !to.IsValid() || l.silenced() {
 		return false
 	}
 	d := out.Next(l.Flow, false, to)
@@ -189,6 +193,9 @@ func (l *Leg) emit(out *packet.Batch, p *rtp.Packet, payload []byte) bool {
 	l.sequence++
 	l.sent++
 	l.octets += uint64(len(payload))
+	if !l.unheard.heard {
+		l.unheard.sent += Tick
+	}
 	l.Counters.Sent++
 	return true
 }

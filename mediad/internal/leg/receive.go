@@ -37,6 +37,9 @@ func (l *Leg) Receive(now time.Duration, d *packet.Datagram) {
 		return
 	}
 	if !l.description.Direction.Receives() {
+		if d.Addr.Addr() == l.source.destination(&l.description).Addr() {
+			l.hear()
+		}
 		l.Counters.Dropped[DropDirection]++
 		return
 	}
@@ -52,6 +55,7 @@ func (l *Leg) Receive(now time.Duration, d *packet.Datagram) {
 			l.receiving.buffer.Reset()
 		}
 	}
+	l.hear()
 	l.receiveValid(now, &p)
 }
 

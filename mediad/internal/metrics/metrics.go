@@ -17,6 +17,7 @@ type Metrics struct {
 	received   prometheus.Counter
 	sent       prometheus.Counter
 	digits     prometheus.Counter
+	silenced   prometheus.Counter
 	dropped    [leg.Drops]prometheus.Counter
 	lateness   prometheus.Histogram
 	skipped    prometheus.Counter
@@ -28,6 +29,10 @@ func New(r prometheus.Registerer) *Metrics {
 		registerer: r,
 		digits: prometheus.NewCounter(prometheus.CounterOpts{
 			Namespace: namespace, Name: "digits_total", Help: "DTMF digits received.",
+		}),
+		silenced: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "silenced_legs_total",
+			Help: "Legs that stopped sending because nothing ever came from where they sent to.",
 		}),
 		lateness: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "tick_lateness_seconds", Help: "How late a phase of ticks began.",
@@ -47,7 +52,7 @@ func New(r prometheus.Registerer) *Metrics {
 	for reason := range leg.Drops {
 		m.dropped[reason] = dropped.WithLabelValues(reason.String())
 	}
-	r.MustRegister(packets, dropped, m.digits, m.lateness, m.skipped)
+	r.MustRegister(packets, dropped, m.digits, m.silenced, m.lateness, m.skipped)
 	return m
 }
 
@@ -78,6 +83,7 @@ func (m *Metrics) Count(before, now *leg.Counters) {
 	add(m.received, before.Received, now.Received)
 	add(m.sent, before.Sent, now.Sent)
 	add(m.digits, before.Digits, now.Digits)
+	add(m.silenced, before.Silenced, now.Silenced)
 	for i := range m.dropped {
 		add(m.dropped[i], before.Dropped[i], now.Dropped[i])
 	}

@@ -21,6 +21,11 @@ type command struct {
 func (s *Shard) Do(ctx context.Context, apply func(now time.Duration)) error {
 	c := &command{apply: apply, done: make(chan struct{})}
 	select {
+	case <-s.closed: // the queue may have room all the same
+		return ErrClosed
+	default:
+	}
+	select {
 	case s.commands <- c:
 	case <-ctx.Done():
 		return ctx.Err()

@@ -95,8 +95,11 @@ func New(e Engine, now func() time.Duration, metrics Metrics, publish func(*leg.
 func (s *Shard) Serve(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.outbox.deliver(s.closed, s.publish) })
-	stop := context.AfterFunc(ctx, s.engine.Wake)
-	defer stop()
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		s.engine.Wake()
+	})
 
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -106,6 +109,9 @@ func (s *Shard) Serve(ctx context.Context) error {
 	}
 	close(s.closed)
 	wg.Wait()
+	if !stop() {
+		<-woken
+	}
 	return s.engine.Close()
 }
 

@@ -312,8 +312,14 @@ func TestArrivalsReachTheirLeg(t *testing.T) {
 func TestCommandsAfterTheEnd(t *testing.T) {
 	r := start(t)
 	r.stop()
-	if err := r.Do(t.Context(), func(time.Duration) {}); !errors.Is(err, shard.ErrClosed) {
-		t.Errorf("err = %v", err)
+	r.wire.awake.Store(false)
+	for range 32 { // a queue with room must not win over the end
+		if err := r.Do(t.Context(), func(time.Duration) {}); !errors.Is(err, shard.ErrClosed) {
+			t.Errorf("err = %v", err)
+		}
+	}
+	if r.wire.awake.Load() {
+		t.Error("a closed engine was woken")
 	}
 }
 

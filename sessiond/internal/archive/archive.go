@@ -57,7 +57,7 @@ var columns = []string{
 func (s Session) values(d dialect) []any {
 	return []any{
 		d.id(s.ID), s.Number, text(s.Domain), text(s.Direction), text(s.Outcome), s.SIPCode, text(s.EndedBy),
-		text(s.Caller), text(s.Callee), text(s.CallID), text(s.TraceID),
+		key(s.Caller), key(s.Callee), key(s.CallID), text(s.TraceID),
 		millis(s.Created), millis(s.Started), millis(s.Answered), millis(s.Ended), int64(s.Version), record(s.Record),
 	}
 }
@@ -66,6 +66,18 @@ func (s Session) values(d dialect) []any {
 // UTF-8, and no text column holds a NUL.
 func text(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// maxKey bounds what callers write into indexed columns: PostgreSQL refuses a row
+// with more than 2704 bytes of them. The record has the whole.
+const maxKey = 512
+
+func key(s string) string {
+	s = text(s)
+	if len(s) <= maxKey {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxKey], "") // without the part of a character
 }
 
 func record(b []byte) []byte {

@@ -219,6 +219,75 @@ func TestArchiverWaitsForTheDatabase(t *testing.T) {
 	}
 }
 
+// A row that the database does not take waits; all others are archived.
+func TestARefusedSessionHoldsNobodyUp(t *testing.T) {
+	rdb := redistest.Start(t).Client()
+	s, err := store.New(rdb, store.Options{CallSecret: storetest.Secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := file(t)
+	a, err := archive.Open(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	trigger(t, url, "CREATE TRIGGER poison BEFORE INSERT ON sessions WHEN NEW.caller = 'caller of poison' BEGIN SELECT RAISE(ABORT, 'no'); END")
+	save := func(p int, record string) (w store.Write) {
+		t.Helper()
+		w = storetest.New()
+		w.ID, w.Record, w.Ended = partition.NewID(p), []byte(record), true
+		if w.Version, err = s.Save(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	var poison, good []store.Write
+	for range 9 { // more than a batch, at the head of the queue
+		poison = append(poison, save(1, "poison"))
+	}
+	for i := range 12 {
+		good = append(good, save(1+i%2, "good"))
+	}
+	r := archiver(t, s, a)
+	for range 4 { // a batch of seven each
+		err = r.Round(t.Context())
+	}
+	if err != nil {
+		t.Errorf("a session that rests was tried: %v", err)
+	}
+	for i, w := range good {
+		if _, err := a.Get(t.Context(), w.Domain, w.ID); err != nil {
+			t.Errorf("session %d: %v", i, err)
+		}
+	}
+	if q, err := s.ToArchive(t.Context(), 1, 100); err != nil || len(q) != len(poison) {
+		t.Errorf("%d sessions wait, %v; want the %d that were refused", len(q), err, len(poison))
+	}
+	trigger(t, url, "DROP TRIGGER poison")
+	if err := archiver(t, s, a).Round(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, w := range poison {
+		if _, err := a.Get(t.Context(), w.Domain, w.ID); err != nil {
+			t.Errorf("refused session %d: %v", i, err)
+		}
+	}
+}
+
+func trigger(t *testing.T, url, statement string) {
+	t.Helper()
+	path := strings.NewReplacer("#", "%23", "?", "%3F", " ", "%20").Replace(strings.TrimPrefix(url, "sqlite:"))
+	db, err := sql.Open("sqlite", "file:"+path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	if _, err := db.ExecContext(t.Context(), statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
 type deaf struct{ *store.Store }
 
 func (deaf) Archived(context.Context, uuid.UUID, string, uint64) (bool, error) {

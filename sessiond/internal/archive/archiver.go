@@ -2,8 +2,10 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,6 +44,9 @@ type Archiver struct {
 	log     *slog.Logger
 	o       Options
 	done    *prometheus.CounterVec
+	// refused are sessions that the database does not take, until they are tried
+	// again.
+	refused map[uuid.UUID]time.Time
 	// down is whether the last round failed, so that an outage is told once.
 	down bool
 }
@@ -58,9 +63,9 @@ func NewArchiver(queue Queue, archive *Archive, leases interface{ Held() []lease
 		o.Batch = 100
 	}
 	a := &Archiver{
-		queue: queue, archive: archive, leases: leases, read: read, log: log, o: o,
+		queue: queue, archive: archive, leases: leases, read: read, log: log, o: o, refused: map[uuid.UUID]time.Time{},
 		done: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "callmesh_sessions_archived_total", Help: "Ended sessions by what became of them: archived, unreadable (archived without scalars) or lost.",
+			Name: "callmesh_sessions_archived_total", Help: "Ended sessions by what became of them: archived, unreadable (archived without scalars), refused (by the database, and tried again) or lost.",
 		}, []string{"result"}),
 	}
 	if err := reg.Register(a.done); err != nil {
@@ -93,12 +98,26 @@ func (a *Archiver) Run(ctx context.Context) error {
 	}
 }
 
-// Round archives what waits in the partitions held, and returns the first error
-// after which it gave up.
-func (a *Archiver) Round(ctx context.Context) error {
+// errRefused: the database works, and did not take some of the sessions.
+var errRefused = errors.New("the archive refused a session")
+
+// Round archives what waits in the partitions held, and returns the first error.
+// Sessions that the database refuses hold nobody up; other errors end the round.
+func (a *Archiver) Round(ctx context.Context) (first error) {
+	for id, until := range a.refused {
+		if time.Now().After(until) {
+			delete(a.refused, id)
+		}
+	}
 	for _, held := range a.leases.Held() {
 		for {
 			n, err := a.batch(ctx, held.Partition)
+			if errors.Is(err, errRefused) {
+				if first == nil {
+					first = err
+				}
+				err = nil
+			}
 			if err != nil {
 				return err
 			}
@@ -107,12 +126,12 @@ func (a *Archiver) Round(ctx context.Context) error {
 			}
 		}
 	}
-	return nil
+	return first
 }
 
 // batch archives the first of a partition's queue and returns how many it moved.
 func (a *Archiver) batch(ctx context.Context, p int) (int, error) {
-	waiting, err := a.queue.ToArchive(ctx, p, a.o.Batch)
+	waiting, err := a.waiting(ctx, p)
 	if err != nil || len(waiting) == 0 {
 		return 0, err
 	}
@@ -132,9 +151,11 @@ func (a *Archiver) batch(ctx context.Context, p int) (int, error) {
 		s.ID, s.Domain, s.Version, s.Record = st.ID, st.Domain, st.Version, st.Record
 		sessions = append(sessions, s)
 	}
-	if err := a.put(ctx, sessions); err != nil {
+	refused, err := a.put(ctx, sessions)
+	if err != nil && !errors.Is(err, errRefused) {
 		return 0, err
 	}
+	waiting = slices.DeleteFunc(waiting, func(st store.Stored) bool { return refused[st.ID] })
 	for _, st := range waiting {
 		if st.Version == 0 {
 			a.log.ErrorContext(ctx, "record of an ended session is lost", "session", st.ID)
@@ -144,16 +165,65 @@ func (a *Archiver) batch(ctx context.Context, p int) (int, error) {
 			return 0, err
 		}
 	}
-	a.done.WithLabelValues("archived").Add(float64(len(sessions)))
-	return len(waiting), nil
+	a.done.WithLabelValues("archived").Add(float64(len(sessions) - len(refused)))
+	return len(waiting), err
 }
 
-func (a *Archiver) put(ctx context.Context, sessions []Session) error {
+// waiting returns the first of a partition's queue, without those that were
+// refused lately.
+func (a *Archiver) waiting(ctx context.Context, p int) ([]store.Stored, error) {
+	all, err := a.queue.ToArchive(ctx, p, a.o.Batch+len(a.refused))
+	if err != nil {
+		return nil, err
+	}
+	all = slices.DeleteFunc(all, func(st store.Stored) bool {
+		_, refused := a.refused[st.ID]
+		return refused
+	})
+	return all[:min(len(all), a.o.Batch)], nil
+}
+
+// put archives sessions together or, where the database does not take them so,
+// one by one. It returns those that it refused with errRefused.
+func (a *Archiver) put(ctx context.Context, sessions []Session) (refused map[uuid.UUID]bool, err error) {
 	if len(sessions) == 0 {
-		return nil
+		return nil, nil
 	}
 	// Bounded: a database that hangs must not keep the daemon from stopping.
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	return a.archive.Put(ctx, sessions...)
+	if err = a.archive.Put(ctx, sessions...); err == nil {
+		return nil, nil
+	}
+	refused = map[uuid.UUID]bool{}
+	for _, s := range sessions {
+		putErr := a.archive.Put(ctx, s)
+		if putErr == nil {
+			continue
+		}
+		if a.archive.Ping(ctx) != nil { // nobody is to blame for a database that is down
+			return nil, putErr
+		}
+		refused[s.ID], err = true, putErr
+	}
+	switch {
+	case len(refused) == 0:
+		return nil, nil
+	case len(a.refused)+len(refused) > maxRefused:
+		return nil, fmt.Errorf("too many sessions are refused: %w", err)
+	}
+	for id := range refused {
+		a.refused[id] = time.Now().Add(refusedFor)
+	}
+	a.done.WithLabelValues("refused").Add(float64(len(refused)))
+	err = fmt.Errorf("%w: %w", errRefused, err)
+	a.log.ErrorContext(ctx, "sessions stay queued, as the archive refuses them", "sessions", len(refused), "err", err)
+	return refused, err
 }
+
+const (
+	// refusedFor is how long a refused session rests before it is tried again.
+	refusedFor = time.Minute
+	// maxRefused sessions are more than are to blame themselves: a disk is full.
+	maxRefused = 1000
+)

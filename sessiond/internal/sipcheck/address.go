@@ -17,6 +17,9 @@ func addresses(m *header.Message, method string) *refusal {
 			!strings.HasPrefix(m.Value(key), `"`) && strings.ContainsAny(a.Display, `,"`) || !validURI(a.URI) {
 			return bad("Bad " + key)
 		}
+		if len(m.Tag(key)) > MaxIdentifier || len(user(a.URI)) > MaxIdentifier {
+			return bad("Too Long " + key)
+		}
 	}
 	for _, key := range []string{"contact", "record-route", "route"} {
 		for _, v := range m.List(key) {
@@ -71,7 +74,20 @@ func requestURI(uri string) *refusal {
 	default:
 		return refuse(416, "Unsupported URI Scheme")
 	}
+	if len(user(uri)) > MaxIdentifier {
+		return bad("Too Long Request URI")
+	}
 	return nil
+}
+
+// user is the part of a URI in front of the host; a tel URI is a user alone.
+func user(uri string) string {
+	scheme, rest, _ := strings.Cut(uri, ":")
+	if strings.EqualFold(scheme, "tel") {
+		number, _, _ := strings.Cut(rest, ";")
+		return number
+	}
+	return rest[:max(0, strings.LastIndexByte(rest, '@'))]
 }
 
 // validURI checks characters and escapes, and host and port of a SIP URI.

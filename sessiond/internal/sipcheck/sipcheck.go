@@ -15,6 +15,10 @@ import (
 // MaxMessage bounds a message with its body, on streams too.
 const MaxMessage = 64 << 10
 
+// MaxIdentifier bounds what is kept of a call for good and looked up by: its
+// Call-ID, tags and users. RFC 4475 §3.1.1.7 has legal ones of 300 bytes.
+const MaxIdentifier = 512
+
 // Outcome of a check.
 type Outcome uint8
 
@@ -174,6 +178,9 @@ func mandatory(m *header.Message) *refusal {
 	}
 	if strings.ContainsAny(m.Value("call-id"), " \t,") {
 		return bad("Bad call-id")
+	}
+	if len(m.Value("call-id")) > MaxIdentifier {
+		return bad("Too Long call-id")
 	}
 	for _, line := range m.Lines("via") {
 		for hop := range header.Elements(line, ',') {

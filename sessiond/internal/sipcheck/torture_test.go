@@ -75,7 +75,8 @@ var legal = map[string]string{
 	"2543 without branch":    message(invite, body, "Via: SIP/2.0/UDP iftgw.example.com", "From: <sip:+13035551111@ift.example.net;user=phone>", "Contact:", "Max-Forwards:", "Record-Route: <sip:callee@example.com;maddr=ss1.example.com>"),
 	"bare branch cookie":     message("OPTIONS sip:callee@example.com SIP/2.0", "", "Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK"),
 	"tel":                    message("INVITE tel:+46850510 SIP/2.0", body),
-	"long values":            message(invite, body, "From: <sip:caller@example.net;unknown="+strings.Repeat("long", 300)+">;tag="+strings.Repeat("tag", 200), "Via: SIP/2.0/UDP "+strings.Repeat("host", 60)+".com;branch=z9hG4bK"+strings.Repeat("b", 500)),
+	"long values":            message(invite, body, "From: <sip:caller@example.net;unknown="+strings.Repeat("long", 300)+">;tag="+strings.Repeat("tag", 170), "Via: SIP/2.0/UDP "+strings.Repeat("host", 60)+".com;branch=z9hG4bK"+strings.Repeat("b", 500)),
+	"longest identifiers":    message("INVITE sip:"+strings.Repeat("u", 512)+"@example.com SIP/2.0", body, "From: <sip:"+strings.Repeat("f", 512)+"@example.net>;tag="+strings.Repeat("t", 512), "To: <sip:"+strings.Repeat("t", 512)+"@example.com>", "Call-ID: "+strings.Repeat("c", 512)),
 	"zero hops to us":        message("OPTIONS sip:callee@example.com SIP/2.0", "", "Max-Forwards: 0"),
 	"unknown scheme in To":   message("OPTIONS sip:callee@example.com SIP/2.0", "", "To: <isbn:2983792873>", "From: <http://www.example.com>;tag=3"),
 	"bad date":               message(invite, body, "Date: Fri, 01 Jan 2010 16:00:00 EST"),
@@ -195,6 +196,25 @@ func TestBadMessagesAreRefused(t *testing.T) {
 				t.Errorf("%+v, want %d\n%s", v, c.code, c.text)
 			}
 		})
+	}
+}
+
+// An identifier that no index takes is refused by name.
+func TestLongIdentifiersAreRefused(t *testing.T) {
+	long := strings.Repeat("x", 513)
+	for text, reason := range map[string]string{
+		message(invite, body, "Call-ID: "+long):                                          "Too Long call-id",
+		message(invite, body, "From: <sip:a@example.net>;tag="+long):                     "Too Long from",
+		message(invite, body, "From: <sip:"+long+"@example.net>;tag=a"):                  "Too Long from",
+		message(invite, body, "From: <tel:+"+strings.Repeat("1", 512)+">;tag=a"):         "Too Long from",
+		message(invite, body, "To: <sip:"+long+"@example.com>"):                          "Too Long to",
+		message("BYE sip:a@example.com SIP/2.0", "", "To: <sip:a@example>;tag="+long):    "Too Long to",
+		message("INVITE sip:"+long+"@example.com SIP/2.0", body):                         "Too Long Request URI",
+		message("INVITE tel:"+strings.Repeat("1", 513)+";phone-context=a SIP/2.0", body): "Too Long Request URI",
+	} {
+		if v, _ := check(text, false); v.Outcome != Reject || v.Code != 400 || v.Reason != reason {
+			t.Errorf("%d %q, want %q", v.Code, v.Reason, reason)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -90,6 +91,8 @@ type Options struct {
 	// KeepEnded is how long the record of an archived session still answers stray
 	// SIP and reads before it is deleted. Zero means a minute.
 	KeepEnded time.Duration
+	// Log is told of notifications that are dropped; nil tells nobody.
+	Log *slog.Logger
 }
 
 // Store is the live sessions in one Redis.
@@ -105,6 +108,9 @@ func New(rdb redis.UniversalClient, o Options) (*Store, error) {
 	}
 	if o.KeepEnded <= 0 {
 		o.KeepEnded = time.Minute
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Store{rdb: rdb, o: o}, nil
 }
@@ -140,7 +146,8 @@ const (
 // ErrStaleEpoch, ErrNotFound (a later version of a session that is gone) or
 // ErrUnavailable, and then has changed nothing, ErrUnavailable excepted.
 func (s *Store) Save(ctx context.Context, w Write) (uint64, error) {
-	laneKeys, laneArgs, err := lane.AppendArgs(w.ID, w.Append)
+	entries, _ := s.fit(ctx, w.Append)
+	laneKeys, laneArgs, err := lane.AppendArgs(w.ID, entries)
 	if err != nil {
 		return 0, err
 	}
@@ -156,7 +163,7 @@ func (s *Store) Save(ctx context.Context, w Write) (uint64, error) {
 	nonce := strconv.FormatUint(rand.Uint64(), 36)
 	args := append([]any{
 		partition.Token(w.ID), w.Domain, w.Owner, w.Epoch, w.Version, w.Record, w.Row, len(w.Row),
-		w.Ended, w.Reassert, nonce, lane.SeenFor.Milliseconds(), len(w.Append),
+		w.Ended, w.Reassert, nonce, lane.SeenFor.Milliseconds(), len(entries),
 	}, laneArgs...)
 	reply, err := saveScript.Run(ctx, s.rdb, keys, args...).Int64Slice()
 	if err != nil {
@@ -166,8 +173,22 @@ func (s *Store) Save(ctx context.Context, w Write) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	s.kick(w.Append, reply[1:])
+	s.kick(entries, reply[1:])
 	return version, nil
+}
+
+// fit makes entries short enough for their lanes, and says where each was.
+// Those that cannot be are dropped: they must not hold up the session's state.
+func (s *Store) fit(ctx context.Context, entries []lane.Entry) (fit []lane.Entry, at []int) {
+	for i, e := range entries {
+		short, ok := lane.Fit(e)
+		if !ok {
+			s.o.Log.ErrorContext(ctx, "notification dropped, as it is too long", "session", e.Session, "kind", e.Kind, "bytes", len(e.Body))
+			continue
+		}
+		fit, at = append(fit, short), append(at, i)
+	}
+	return fit, at
 }
 
 // Fence is the right by which a notification is appended.
@@ -185,6 +206,11 @@ func (s *Store) Append(ctx context.Context, f Fence, entries ...lane.Entry) ([]l
 		return nil, nil
 	}
 	id := entries[0].Session
+	results := make([]lane.Result, len(entries))
+	for i := range results {
+		results[i] = lane.Dropped
+	}
+	entries, at := s.fit(ctx, entries)
 	laneKeys, laneArgs, err := lane.AppendArgs(id, entries)
 	if err != nil {
 		return nil, err
@@ -199,9 +225,8 @@ func (s *Store) Append(ctx context.Context, f Fence, entries ...lane.Entry) ([]l
 	if _, err := outcome(id, reply[0]); err != nil {
 		return nil, err
 	}
-	results := make([]lane.Result, len(entries))
-	for i := range results {
-		results[i] = lane.Result(reply[1+i])
+	for i, was := range at {
+		results[was] = lane.Result(reply[1+i])
 	}
 	s.kick(entries, reply[1:])
 	return results, nil

@@ -17,6 +17,11 @@ func (u *UA) withLeg(r *request, serve func(*request, *txn, *leg)) {
 		u.refuse(r, dialog.NoSuchDialog())
 		return
 	}
+	if u.crowded(r, true) {
+		u.m.rejected.WithLabelValues("503").Inc()
+		u.answer(r, 503, "Service Unavailable", retryAfter)
+		return
+	}
 	ref := LegRef{Session: session, Leg: n}
 	t, fresh := u.begin(r)
 	if !fresh {

@@ -22,7 +22,7 @@ func (u *UA) receiveInvite(r *request) {
 		u.answer(r, 482, "Loop Detected")
 		return
 	}
-	if u.draining.Load() || u.txns.size() >= u.cfg.MaxTransactions {
+	if u.draining.Load() || u.txns.size() >= u.cfg.MaxTransactions || u.crowded(r, false) {
 		u.m.rejected.WithLabelValues("503").Inc()
 		u.answer(r, 503, "Service Unavailable", retryAfter)
 		return

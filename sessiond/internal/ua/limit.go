@@ -29,13 +29,19 @@ func newLimiter(rate, burst int) *limiter {
 	return &limiter{rate: float64(rate), burst: float64(burst), now: time.Now, young: make(map[netip.Addr]*bucket)}
 }
 
-// allow takes a token. IPv6 sources are counted by /64: a host has all of it.
-func (l *limiter) allow(a netip.Addr) bool {
+// sourceOf is what an address is counted as: IPv6 by /64, as a host has all of it.
+func sourceOf(a netip.Addr) netip.Addr {
 	if a.Is6() && !a.Is4In6() {
 		if p, err := a.WithZone("").Prefix(64); err == nil {
-			a = p.Addr()
+			return p.Addr()
 		}
 	}
+	return a
+}
+
+// allow takes a token.
+func (l *limiter) allow(a netip.Addr) bool {
+	a = sourceOf(a)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()

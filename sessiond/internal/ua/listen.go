@@ -18,8 +18,10 @@ type wires struct {
 	sockets []*datagrams
 	servers []*listener
 	streams map[netip.AddrPort]*stream
-	serving sync.WaitGroup
-	failed  chan error
+	// accepted counts the connections that each source has opened.
+	accepted map[netip.Addr]int
+	serving  sync.WaitGroup
+	failed   chan error
 }
 
 // Listen opens the addresses given as "udp:127.0.0.1:5060" or "tcp:[::1]:0". A
@@ -128,7 +130,10 @@ func (u *UA) Serve(ctx context.Context) error {
 		w.serving.Go(func() { w.failed <- s.serve() })
 	}
 	for _, s := range w.servers {
-		w.serving.Go(func() { w.failed <- s.serve() })
+		w.serving.Go(func() {
+			s.serve()
+			w.failed <- nil
+		})
 	}
 	n := cap(w.failed)
 	w.mu.Unlock()

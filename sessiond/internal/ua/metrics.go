@@ -13,6 +13,8 @@ type metrics struct {
 	forwarded   *prometheus.CounterVec
 	invites     *prometheus.CounterVec
 	ackTimeouts prometheus.Counter
+	// acceptErrors tells of exhausted descriptors.
+	acceptErrors prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, u *UA) (*metrics, error) {
@@ -30,9 +32,11 @@ func newMetrics(reg prometheus.Registerer, u *UA) (*metrics, error) {
 		invites:   vec("invites_total", "Initial INVITEs by the class of their final answer.", "class"),
 		ackTimeouts: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "callmesh", Subsystem: "sip", Name: "ack_timeouts_total",
 			Help: "2xx answers that were never acknowledged."}),
+		acceptErrors: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "callmesh", Subsystem: "sip", Name: "accept_errors_total",
+			Help: "Connections that could not be accepted, as when descriptors run out."}),
 	}
 	for _, c := range []prometheus.Collector{
-		m.received, m.dropped, m.rejected, m.forwarded, m.invites, m.ackTimeouts,
+		m.received, m.dropped, m.rejected, m.forwarded, m.invites, m.ackTimeouts, m.acceptErrors,
 		gauge("server_transactions", "Server transactions, with those that only absorb retransmissions.", u.txns.size),
 		gauge("dialogs", "Confirmed dialogs held.", u.legs.size),
 		gauge("early_invites", "INVITEs bound to a leg and without final answer.", u.ringing.size),

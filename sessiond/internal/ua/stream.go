@@ -20,6 +20,11 @@ const (
 	// writeWait bounds a write to a peer that does not read.
 	writeWait = 5 * time.Second
 	dialWait  = 5 * time.Second
+	// acceptPause follows a failed accept, doubled up to maxAcceptPause.
+	acceptPause    = 5 * time.Millisecond
+	maxAcceptPause = time.Second
+	// streamShare is the part of all connections that one source may open, 1/4.
+	streamShare = 4
 )
 
 // listener accepts connections.
@@ -30,19 +35,30 @@ type listener struct {
 	local     netip.AddrPort
 }
 
-func (l *listener) serve() error {
+// serve accepts until the listener is closed. Every other failure passes: a
+// process out of descriptors (EMFILE) has calls to keep, and gets some back.
+func (l *listener) serve() {
+	pause := acceptPause
 	for {
 		conn, err := l.l.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) || l.u.wires.isClosed() {
-				return nil
+				return
 			}
-			if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-				continue
+			l.u.m.acceptErrors.Inc()
+			if pause == acceptPause { // once for each run of failures
+				l.u.log.Error("SIP connection not accepted", "transport", l.transport, "local", l.local.String(), "err", err)
 			}
-			return fmt.Errorf("sip %s %s: %w", l.transport, l.local, err)
+			select {
+			case <-time.After(pause):
+			case <-l.u.life.Done():
+				return
+			}
+			pause = min(2*pause, maxAcceptPause)
+			continue
 		}
-		if !l.u.wires.open(l.u, conn, l.transport, l.local.Port()) {
+		pause = acceptPause
+		if !l.u.wires.open(l.u, conn, l.transport, l.local.Port(), true) {
 			l.u.m.dropped.WithLabelValues("connections").Inc()
 			_ = conn.Close()
 		}
@@ -57,8 +73,9 @@ type stream struct {
 	mu   sync.Mutex // one writer at a time
 }
 
-// open starts reading a connection; false if there are too many.
-func (w *wires) open(u *UA, conn net.Conn, transport string, port uint16) bool {
+// open starts reading a connection; false if there are too many. Those that
+// were accepted are bounded by source, too: one host must not take all of them.
+func (w *wires) open(u *UA, conn net.Conn, transport string, port uint16, accepted bool) bool {
 	remote, err := addrPort(conn.RemoteAddr())
 	if err != nil {
 		return false
@@ -74,13 +91,17 @@ func (w *wires) open(u *UA, conn net.Conn, transport string, port uint16) bool {
 	s.flow = &flow{transport: transport, local: local, remote: remote, dest: remote, contact: netip.AddrPortFrom(local.Addr(), port), send: s.send}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed || len(w.streams) >= u.cfg.MaxStreams {
+	from := sourceOf(remote.Addr())
+	if w.closed || len(w.streams) >= u.cfg.MaxStreams || accepted && w.accepted[from] >= max(1, u.cfg.MaxStreams/streamShare) {
 		return false
 	}
 	if w.streams == nil {
-		w.streams = make(map[netip.AddrPort]*stream)
+		w.streams, w.accepted = make(map[netip.AddrPort]*stream), make(map[netip.Addr]int)
 	}
 	w.streams[remote] = s
+	if accepted {
+		w.accepted[from]++
+	}
 	w.serving.Go(func() {
 		s.read()
 		_ = conn.Close()
@@ -88,6 +109,12 @@ func (w *wires) open(u *UA, conn net.Conn, transport string, port uint16) bool {
 		defer w.mu.Unlock()
 		if w.streams[remote] == s {
 			delete(w.streams, remote)
+		}
+		if !accepted {
+			return
+		}
+		if w.accepted[from]--; w.accepted[from] == 0 {
+			delete(w.accepted, from)
 		}
 	})
 	return true
@@ -211,7 +238,7 @@ func (u *UA) flowTo(ctx context.Context, transport string, to netip.AddrPort) (*
 	if err != nil {
 		return nil, fmt.Errorf("ua: %w", err)
 	}
-	if !w.open(u, conn, "tcp", w.addr("tcp").Port()) {
+	if !w.open(u, conn, "tcp", w.addr("tcp").Port(), false) {
 		return nil, errors.Join(ErrClosed, conn.Close())
 	}
 	if fl := w.stream(to); fl != nil {

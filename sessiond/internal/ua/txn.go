@@ -3,6 +3,7 @@ package ua
 import (
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 type txn struct {
 	key      string
 	mergeKey string
+	source   netip.Addr // as sourceOf counts it
 	tx       *sip.ServerTx
 
 	mu sync.Mutex
@@ -35,10 +37,12 @@ type txnStore struct {
 	closed bool
 	byKey  map[string]*txn
 	merge  map[string]*txn
+	// bySource counts the transactions that each source has begun.
+	bySource map[netip.Addr]int
 }
 
 func newTxnStore() *txnStore {
-	return &txnStore{byKey: make(map[string]*txn), merge: make(map[string]*txn)}
+	return &txnStore{byKey: make(map[string]*txn), merge: make(map[string]*txn), bySource: make(map[netip.Addr]int)}
 }
 
 func (s *txnStore) get(key string) *txn {
@@ -73,6 +77,24 @@ func (s *txnStore) size() int {
 	return len(s.byKey)
 }
 
+// ofSource counts the transactions of an address.
+func (s *txnStore) ofSource(a netip.Addr) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bySource[sourceOf(a)]
+}
+
+// crowded tells whether a source has begun as many transactions as it may: half
+// of all for new calls, which is 1000 calls a second of one trunk, and another
+// quarter for requests in a dialog, so that its calls can still be ended.
+func (u *UA) crowded(r *request, inDialog bool) bool {
+	share := u.cfg.MaxTransactions / 2
+	if inDialog {
+		share += u.cfg.MaxTransactions / 4
+	}
+	return u.txns.ofSource(r.flow.remote.Addr()) >= max(1, share)
+}
+
 // begin starts the transaction of a request, or returns the one that is there.
 func (u *UA) begin(r *request) (t *txn, fresh bool) {
 	s := u.txns
@@ -82,13 +104,14 @@ func (u *UA) begin(r *request) (t *txn, fresh bool) {
 		s.mu.Unlock()
 		return t, false
 	}
-	t = &txn{key: key}
+	t = &txn{key: key, source: sourceOf(r.flow.remote.Addr())}
 	if r.method == "INVITE" && r.m.Tag("to") == "" {
 		t.mergeKey = dialog.MergeKey(&r.m)
 		s.merge[t.mergeKey] = t
 	}
 	t.tx = sip.NewServerTx(key, u.origins[originKind{r.method == "INVITE", r.flow.reliable()}], r.flow, quiet)
 	s.byKey[key] = t
+	s.bySource[t.source]++
 	closed := s.closed
 	s.mu.Unlock()
 
@@ -119,7 +142,12 @@ func (s *txnStore) drop(t *txn) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.byKey, t.key)
+	if s.byKey[t.key] == t {
+		delete(s.byKey, t.key)
+		if s.bySource[t.source]--; s.bySource[t.source] == 0 {
+			delete(s.bySource, t.source)
+		}
+	}
 	if t.mergeKey != "" && s.merge[t.mergeKey] == t {
 		delete(s.merge, t.mergeKey)
 	}

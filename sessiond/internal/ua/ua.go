@@ -28,7 +28,7 @@ type Config struct {
 	UserAgent string
 	// T1 and T2 pace the retransmission of 2xx (RFC 3261 §13.3.1.4): 500 ms, 4 s.
 	T1, T2 time.Duration
-	// MaxStreams bounds the connections of one listener: 4096.
+	// MaxStreams bounds the connections: 4096, a quarter of them from one source.
 	MaxStreams int
 	// StreamIdle closes a connection that is silent that long: 10 min.
 	StreamIdle time.Duration
@@ -38,7 +38,8 @@ type Config struct {
 	// MaxPending bounds the requests that wait for a store or another instance: 4096.
 	MaxPending int
 	// MaxTransactions bounds what is kept for half a minute after each request:
-	// 131 072, about 1000 calls a second twice over. Beyond it new calls get 503.
+	// 131 072, about 1000 calls a second twice over. Beyond it new calls get 503,
+	// and so do those of a source that has half of them.
 	MaxTransactions int
 }
 

@@ -26,6 +26,7 @@ func Run(t *testing.T, url string) {
 		"a domain sees its own":         domains,
 		"all or none":                   allOrNone,
 		"text that SQL does not take":   wildText,
+		"text that no index takes":      longText,
 		"many writers at the same time": writers,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, a) })
@@ -169,12 +170,28 @@ func allOrNone(t *testing.T, a *archive.Archive) {
 
 func wildText(t *testing.T, a *archive.Archive) {
 	s := New("wild.test")
-	s.Caller, s.Callee, s.CallID = "\x00'; DROP TABLE sessions; --", "\xff\xfe\"", strings.Repeat("\u00e5", 300)
+	s.Caller, s.Callee, s.CallID = "\x00'; DROP TABLE sessions; --", "\xff\xfe\"", strings.Repeat("\u00e5", 200)
 	s.Record = bytes.Repeat([]byte{0, 255, '\''}, 1<<16)
 	put(t, a, s)
 	got := get(t, a, s.Domain, s.ID)
 	if !bytes.Equal(got.Record, s.Record) || got.CallID != s.CallID || got.Caller != "\uFFFD'; DROP TABLE sessions; --" {
 		t.Errorf("caller %q, callee %q, %d bytes of record", got.Caller, got.Callee, len(got.Record))
+	}
+}
+
+func longText(t *testing.T, a *archive.Archive) {
+	s := New("long.test")
+	var random strings.Builder // what can be compressed would fit
+	for random.Len() < 9000 {
+		random.WriteString(uuid.NewString())
+	}
+	long := "\u00e5" + random.String()
+	s.Caller, s.Callee, s.CallID = long, strings.Repeat("\u20ac", 300), long
+	s.Record = []byte(long)
+	put(t, a, s)
+	got := get(t, a, s.Domain, s.ID)
+	if got.Caller != long[:512] || got.Callee != strings.Repeat("\u20ac", 170) || got.CallID != long[:512] || string(got.Record) != long {
+		t.Errorf("%d bytes of caller, %d of callee, %d of Call-ID, %d of record", len(got.Caller), len(got.Callee), len(got.CallID), len(got.Record))
 	}
 }
 

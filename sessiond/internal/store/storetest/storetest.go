@@ -4,6 +4,8 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -44,6 +46,7 @@ func Run(t *testing.T, rdb redis.UniversalClient) {
 		"calls":                      calls,
 		"archive queue":              archiveQueue,
 		"appends":                    appends,
+		"notifications too long":     longBodies,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -505,6 +508,26 @@ func Entry(session uuid.UUID, target, dedupe string) lane.Entry {
 	return lane.Entry{
 		ID: uuid.NewString(), Session: session, Domain: domain, Target: target, URL: target + "/sessionCompleted",
 		Kind: lane.SessionCompleted, DedupeKey: dedupe, Body: []byte(`{"n":12345678901234567890}`),
+	}
+}
+
+// A notification that is too long loses what made it so, or gets lost itself:
+// it never keeps a session from being written.
+func longBodies(t *testing.T, s *store.Store) {
+	w := New()
+	long := strings.Repeat("x", lane.MaxBody)
+	trimmed, lost, whole := Entry(w.ID, "http://app.test", "one"), Entry(w.ID, "http://app.test", "two"), Entry(w.ID, "http://app.test", "three")
+	trimmed.Body = []byte(`{"sessionReferenceId":"` + long + `"}`)
+	lost.Body = []byte(`{"other":"` + long + `"}`)
+	w.Append = []lane.Entry{trimmed, lost, whole}
+	must(t, s, w)
+	want := []lane.Result{lane.Duplicate, lane.Dropped, lane.Duplicate}
+	results, err := s.Append(t.Context(), store.Fence{Owner: "s1", Epoch: 1}, w.Append...)
+	if err != nil || !slices.Equal(results, want) {
+		t.Errorf("results %v, %v; want %v", results, err, want)
+	}
+	if results, err = s.Append(t.Context(), store.Fence{}, lost); err != nil || !slices.Equal(results, want[1:2]) {
+		t.Errorf("results %v, %v; want %v", results, err, want[1:2])
 	}
 }
 
