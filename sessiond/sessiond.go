@@ -138,7 +138,7 @@ func (s *sessiond) buildCallbacks() (err error) {
 		return err
 	}
 	client = application.New(s.hooks, s.keys, s.directory, s.lanes)
-	if s.store, err = store.New(s.env.Redis, store.Options{CallSecret: s.keys.Partition, Lanes: s.lanes}); err != nil {
+	if s.store, err = store.New(s.env.Redis, store.Options{CallSecret: s.keys.Partition, Lanes: s.lanes, Log: s.env.Log}); err != nil {
 		return err
 	}
 	s.archive = &archiving{url: s.cfg.Archive.URL, env: s.env, sessions: s.store, leases: s.leases}
