@@ -266,8 +266,8 @@ func TestDrainLetsBYEsBeAnswered(t *testing.T) {
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		if err := c.Drain(ctx); err == nil {
-			t.Error("a BYE that nobody answered was not reported")
+		if err := c.Drain(ctx); err != nil {
+			t.Errorf("an unanswered BYE of a session that is accounted for: %v", err)
 		}
 		if took := time.Since(begin); took > 10*time.Second-leaveForOthers {
 			t.Errorf("Drain took %v of 10 s", took)
