@@ -282,7 +282,7 @@ func (d *Deliverer) attempt(ctx context.Context, t turn) verdictOf {
 		return verdictOf{name: "done"}
 	}
 	policy := d.o.Policy(t.Kind)
-	if !isPermanent(err) && !policy.Exhausted(t.Attempt, t.Age) {
+	if !IsPermanent(err) && !policy.Exhausted(t.Attempt, t.Age) {
 		d.results.WithLabelValues(kind, "retry").Inc()
 		return verdictOf{name: "retry", delay: policy.Delay(t.Attempt)}
 	}

@@ -62,7 +62,8 @@ type permanent struct{ error }
 
 func (p permanent) Unwrap() error { return p.error }
 
-func isPermanent(err error) bool {
+// IsPermanent tells whether err was marked by [Permanent].
+func IsPermanent(err error) bool {
 	_, ok := errors.AsType[permanent](err)
 	return ok
 }
